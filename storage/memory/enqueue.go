@@ -1,0 +1,216 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// Enqueue implements [storage.Queue].
+func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.Enqueued, error) {
+	var done storage.Enqueued
+	err := s.write(ctx, r.Now, func(t *tx) (err error) {
+		if r.Claim != nil {
+			if err := t.alive(r.Claim.Worker); err != nil {
+				return err
+			}
+		}
+		if done.Receipts, err = t.enqueue(r); err != nil {
+			return err
+		}
+		if r.Claim != nil {
+			done.Claimed, err = t.claim(*r.Claim)
+		}
+		return err
+	})
+	if err != nil {
+		return storage.Enqueued{}, err
+	}
+	return done, nil
+}
+
+func (t *tx) enqueue(r storage.EnqueueRequest) ([]storage.Receipt, error) {
+	ids := make(map[storage.ID]bool, len(r.Executions))
+	for _, e := range r.Executions {
+		if e.ID.IsZero() || e.Name == "" || ids[e.ID] {
+			return nil, fmt.Errorf("enqueue %q: an execution needs a name and an id of its own", e.Name)
+		}
+		ids[e.ID] = true
+	}
+	if t.repeats(r) {
+		return t.receiptsAgain(r.Executions), nil
+	}
+	if r.Flow != nil {
+		if err := t.openFlow(*r.Flow); err != nil {
+			return nil, err
+		}
+	}
+	receipts := make([]storage.Receipt, len(r.Executions))
+	added := map[storage.ID]*row{}
+	for i, e := range r.Executions {
+		receipts[i].ID = e.ID
+		if holder := t.holder(e); holder != nil {
+			if r.RefuseDuplicates {
+				return nil, &storage.DuplicateError{Name: e.Name, Key: e.UniqueKey, HolderID: holder.ID}
+			}
+			receipts[i].Duplicate, receipts[i].HolderID = true, holder.ID
+			continue
+		}
+		f, err := t.admitting(e)
+		if err != nil {
+			return nil, err
+		}
+		added[e.ID] = newRow(e, t.now)
+		t.insert(added[e.ID])
+		if f != nil {
+			t.changeFlow(f, func() { f.expect(e.Kind) })
+		}
+	}
+	if err := t.join(r.Edges, added); err != nil {
+		return nil, err
+	}
+	if r.Flow != nil {
+		if f := t.flows[r.Flow.ID]; f.Open() == 0 && f.UndoOpen() == 0 {
+			t.changeFlow(f, func() { f.State, f.FinishedAt = f.Verdict(), t.now })
+		}
+	}
+	return receipts, nil
+}
+
+// repeats reports whether the request was written before: one transaction wrote
+// all of it but the duplicates, so any part tells.
+func (t *tx) repeats(r storage.EnqueueRequest) bool {
+	if r.Flow != nil && t.flows[r.Flow.ID] != nil {
+		return true
+	}
+	return slices.ContainsFunc(r.Executions, func(e storage.Execution) bool { return t.rows[e.ID] != nil })
+}
+
+// receiptsAgain answers a repeat. What was left out the first time is still a
+// duplicate, whoever holds the key now.
+func (t *tx) receiptsAgain(executions []storage.Execution) []storage.Receipt {
+	receipts := make([]storage.Receipt, len(executions))
+	for i, e := range executions {
+		receipts[i].ID = e.ID
+		if t.rows[e.ID] == nil && e.UniqueKey != "" {
+			receipts[i].Duplicate = true
+			if h := t.holders[e.UniqueKey]; h != nil {
+				receipts[i].HolderID = h.ID
+			}
+		}
+	}
+	return receipts
+}
+
+// admitting returns the open flow that the execution joins, nil when it joins none.
+func (t *tx) admitting(e storage.Execution) (*flow, error) {
+	if e.FlowID.IsZero() {
+		return nil, nil
+	}
+	f := t.flows[e.FlowID]
+	if f == nil {
+		return nil, fmt.Errorf("enqueue %q: flow %s: %w", e.Name, e.FlowID, storage.ErrNotFound)
+	}
+	if f.Over() {
+		return nil, fmt.Errorf("enqueue %q: flow %s is over", e.Name, e.FlowID)
+	}
+	return f, nil
+}
+
+// openFlow writes a flow that expects no member yet.
+func (t *tx) openFlow(f storage.Flow) error {
+	if f.ID.IsZero() {
+		return errors.New("enqueue: a flow needs an id")
+	}
+	fresh := storage.Flow{
+		ID: f.ID, Kind: f.Kind, Name: f.Name, Method: f.Method, Policy: f.Policy, Reason: f.Reason, Actor: f.Actor,
+		Host: f.Host, Build: f.Build, Options: append([]byte(nil), f.Options...), WorkerID: f.WorkerID,
+		Phase: storage.PhaseForward, State: storage.Running, CreatedAt: t.now,
+	}
+	t.flows[f.ID] = &flow{Flow: fresh, out: map[storage.ID][]storage.Edge{}}
+	t.onRollback(func() { delete(t.flows, f.ID) })
+	return nil
+}
+
+// expect counts a member that joins.
+func (f *flow) expect(kind storage.Kind) {
+	if kind == storage.Undo {
+		f.UndoTotal++
+	} else {
+		f.Total++
+	}
+}
+
+// join adds edges between rows this call wrote. One that touches a row which was
+// left out as a duplicate holds nobody up and goes with it.
+func (t *tx) join(edges []storage.Edge, added map[storage.ID]*row) error {
+	for _, e := range edges {
+		from, to := added[e.From], added[e.To]
+		if from == nil || to == nil {
+			continue
+		}
+		f := t.flows[to.FlowID]
+		if f == nil || from.FlowID != to.FlowID {
+			return fmt.Errorf("enqueue: the edge from %s to %s is not inside one flow", from.Name, to.Name)
+		}
+		t.addEdge(f, e)
+		t.change(to, func() {
+			to.Waits++
+			to.DueAt, to.DeadlineAt = time.Time{}, time.Time{}
+		})
+	}
+	return nil
+}
+
+// newRow takes from e what Enqueue reads and fills in the rest.
+func newRow(e storage.Execution, now time.Time) *row {
+	if e.Kind != storage.Undo {
+		e.Result = nil
+	}
+	e = copied(storage.Execution{
+		ID: e.ID, Name: e.Name, Kind: e.Kind, Method: e.Method, Actor: e.Actor,
+		Queue: e.Queue, Priority: e.Priority, Delay: e.Delay, RetryFor: e.RetryFor, Input: e.Input, Policy: e.Policy,
+		UniqueKey: e.UniqueKey, UniqueFor: e.UniqueFor, OnLoss: e.OnLoss, MinBuild: e.MinBuild, Tags: e.Tags,
+		Undoable: e.Undoable, AllowedToFail: e.AllowedToFail, Checksum: e.Checksum,
+		FlowID: e.FlowID, Member: e.Member, Position: e.Position, Undoes: e.Undoes, WorkerID: e.WorkerID, Result: e.Result,
+		State: storage.Pending, CreatedAt: now,
+	})
+	if e.Priority == 0 {
+		e.Priority = storage.PriorityDefault
+	}
+	r := &row{Execution: e}
+	r.dueAfter(now, e.Delay)
+	r.deadlineAnew()
+	return r
+}
+
+// dueAfter makes the row runnable this much after now.
+func (r *row) dueAfter(now time.Time, delay time.Duration) {
+	r.DueAt = now.Add(delay).Truncate(time.Microsecond)
+}
+
+// deadlineAnew counts the deadline from the due time.
+func (r *row) deadlineAnew() {
+	r.DeadlineAt = time.Time{}
+	if r.RetryFor > 0 {
+		r.DeadlineAt = r.DueAt.Add(r.RetryFor).Truncate(time.Microsecond)
+	}
+}
+
+// holder returns the live row that keeps e from taking its unique key. A waiting
+// holder whose UniqueFor has passed loses the key instead.
+func (t *tx) holder(e storage.Execution) *row {
+	h := t.holders[e.UniqueKey]
+	if e.UniqueKey == "" || h == nil || h.ID == e.ID {
+		return nil
+	}
+	if h.State == storage.Pending && h.UniqueFor > 0 && !t.now.Before(h.CreatedAt.Add(h.UniqueFor)) {
+		t.change(h, func() { h.UniqueKey = "" })
+		return nil
+	}
+	return h
+}

@@ -1,0 +1,159 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/settle"
+)
+
+// Finish implements [storage.Queue].
+func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
+	var done storage.Finished
+	err := s.write(ctx, r.Now, func(t *tx) (err error) {
+		done.Applied = make([]bool, len(r.Outcomes))
+		var endings []settle.Ending
+		for i, o := range r.Outcomes {
+			e := t.held(r.Worker, o.ID, o.Delivery)
+			if e == nil {
+				continue
+			}
+			if !e.State.CanBecome(o.State) {
+				return &storage.TransitionError{ID: e.ID, Name: e.Name, From: e.State, To: o.State}
+			}
+			t.apply(e, o)
+			done.Applied[i] = true
+			if o.State.Over() {
+				endings = append(endings, e.ending())
+			}
+		}
+		if done.Flows, err = settle.Endings(ctx, t, t.now, endings); err != nil {
+			return err
+		}
+		if r.Claim != nil {
+			claim := *r.Claim
+			claim.Worker = r.Worker
+			done.Claimed, err = t.claim(claim)
+		}
+		return err
+	})
+	if err != nil {
+		return storage.Finished{}, err
+	}
+	return done, nil
+}
+
+// Checkpoint implements [storage.Queue].
+func (s *Store) Checkpoint(ctx context.Context, r storage.CheckpointRequest) error {
+	return s.write(ctx, r.Now, func(t *tx) error {
+		e := t.held(r.Worker, r.ID, r.Delivery)
+		if e == nil {
+			return storage.ErrLeaseLost
+		}
+		t.change(e, func() { e.Checkpoint = bytes.Clone(r.Data) })
+		return nil
+	})
+}
+
+// held is the fence: the row, if the worker still runs it at this delivery.
+func (s *Store) held(worker, id storage.ID, delivery int) *row {
+	r := s.rows[id]
+	if r == nil || r.State != storage.Running || r.WorkerID != worker || r.Delivery != delivery {
+		return nil
+	}
+	return r
+}
+
+// apply writes one outcome: its attempt, its statistics, and the row.
+func (t *tx) apply(r *row, o storage.Outcome) {
+	if o.Failure != nil {
+		t.addAttempt(r, o)
+	}
+	t.count(r, o)
+	t.change(r, func() {
+		r.State, r.Reason, r.ForNow, r.Environment = o.State, o.Reason, o.ForNow, o.Env
+		r.Errors, r.Losses, r.Parked = o.Errors, o.Losses, false
+		if o.Excuse {
+			r.Excused++
+		}
+		if o.Failure != nil {
+			r.LastError, r.ErrorGroup = shortened(o.Failure.Message), o.Failure.Group
+		}
+		if o.Result != nil {
+			r.Result = bytes.Clone(o.Result)
+		}
+		if o.Progress != nil {
+			r.Done, r.Total = o.Progress.Done, o.Progress.Total
+		}
+		if o.State.Over() {
+			r.FinishedAt, r.cancel = t.now, false
+			return
+		}
+		r.Parked = o.Park
+		r.dueAfter(t.now, o.Delay)
+		if o.Rewind {
+			r.deadlineAnew()
+		}
+		if !r.private() {
+			r.WorkerID = storage.ID{}
+		}
+	})
+}
+
+func (t *tx) addAttempt(r *row, o storage.Outcome) {
+	t.attempts[r.ID] = append(t.attempts[r.ID], storage.Attempt{
+		ExecutionID: r.ID, Delivery: r.Delivery, Number: r.Attempts(), WorkerID: r.WorkerID,
+		StartedAt: t.now.Add(-o.Ran).Truncate(time.Microsecond), FinishedAt: t.now, Failure: *o.Failure,
+	})
+	t.onRollback(func() { t.attempts[r.ID] = t.attempts[r.ID][:len(t.attempts[r.ID])-1] })
+}
+
+// statKey names a row of the statistics.
+type statKey struct {
+	minute              time.Time
+	queue, name, ending string
+}
+
+// count adds an outcome to the statistics. A delivery that cost no attempt is no
+// retry and leaves no trace there.
+func (t *tx) count(r *row, o storage.Outcome) {
+	ending := string(o.State)
+	if o.State == storage.Pending {
+		if o.Excuse {
+			return
+		}
+		ending = "retried"
+	}
+	key := statKey{t.now.Truncate(time.Minute), r.Queue, r.Name, ending}
+	was, had := t.stats[key]
+	sum := was
+	sum.Minute, sum.Queue, sum.Name, sum.Ending = key.minute, key.queue, key.name, key.ending
+	sum.N++
+	sum.Ran += o.Ran
+	if waited := t.now.Add(-o.Ran).Sub(r.DueAt); waited > 0 {
+		sum.Waited += waited
+	}
+	t.stats[key] = sum
+	t.onRollback(func() {
+		if had {
+			t.stats[key] = was
+		} else {
+			delete(t.stats, key)
+		}
+	})
+}
+
+// shortened cuts an error message to what a row carries; the attempt keeps it whole.
+func shortened(message string) string {
+	const most = 1024
+	if len(message) <= most {
+		return message
+	}
+	cut := most
+	for cut > 0 && message[cut]&0xc0 == 0x80 { // never inside a character
+		cut--
+	}
+	return message[:cut]
+}

@@ -1,0 +1,471 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/settle"
+)
+
+// aliveSQL asks, with the clock, whether a worker may still claim. It reads what
+// the claim at the end of the transaction will check again; asked here, a dead
+// worker's call can still write nothing at all.
+const aliveSQL = `
+SELECT coalesce($1::timestamptz, now()), EXISTS (
+	SELECT FROM sequencer_workers
+	WHERE id = $2::uuid AND left_at IS NULL AND (lease_until IS NULL OR lease_until > coalesce($1::timestamptz, now())))`
+
+// moveSQL ends executions: one statement takes them from the live part and puts
+// them into history.
+//
+// Index: live rows by primary key. Lock: the rows it deletes. Race: state, worker
+// and delivery are the fence; a row that a rescuer or a later claim has changed
+// meanwhile is re-read when its lock is granted, no longer matches, and stays.
+//
+// A row of the answer is an outcome that was applied; what the flow rules need is
+// only filled in for members and undos, and everything else stays on the server.
+const moveSQL = `
+WITH o AS (
+	SELECT * FROM unnest($3::uuid[], $4::int[], $5::text[], $6::bool[], $7::int[], $8::int[], $9::text[], $10::bool[],
+		$11::text[], $12::bytea[], $13::bool[], $14::bigint[], $15::bigint[], $16::bool[], $17::text[], $18::text[])
+	WITH ORDINALITY AS o (o_id, o_delivery, o_state, o_excuse, o_errors, o_losses, o_reason, o_for_now,
+		o_env, o_result, o_progress, o_done, o_total, o_failed, o_message, o_group, n)
+), gone AS (
+	DELETE FROM sequencer_live l USING o
+	WHERE l.id = o.o_id AND l.state = 'running' AND l.worker_id = $2::uuid AND l.delivery = o.o_delivery
+	RETURNING l.*, o.*
+), kept AS (
+	INSERT INTO sequencer_history (
+		id, flow_id, worker_id, undoes, created_at, due_at, started_at, finished_at, deadline_at, min_build,
+		delay_us, retry_for_us, unique_for_us, done, total, priority, position, waits, delivery, excused, errors, losses,
+		undoable, allowed_to_fail, for_now, parked, cancel_asked, state, name, kind, method, queue, on_loss, actor, member,
+		unique_key, reason, environment, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error)
+	SELECT
+		id, flow_id, worker_id, undoes, created_at, due_at, started_at, coalesce($1::timestamptz, now()), deadline_at, min_build,
+		delay_us, retry_for_us, unique_for_us, CASE WHEN o_progress THEN o_done ELSE done END,
+		CASE WHEN o_progress THEN o_total ELSE total END, priority, position, waits, delivery,
+		CASE WHEN o_excuse THEN excused + 1 ELSE excused END, coalesce(o_errors, 0), coalesce(o_losses, 0),
+		undoable, allowed_to_fail, coalesce(o_for_now, false), false, false, o_state, name, kind, method, queue, on_loss, actor, member,
+		unique_key, nullif(o_reason, ''), nullif(o_env, ''), checksum, tags, input, policy, checkpoint, coalesce(o_result, result),
+		CASE WHEN o_failed THEN nullif(o_message, '') ELSE last_error END,
+		CASE WHEN o_failed THEN nullif(o_group, '') ELSE error_group END, undo_error
+	FROM gone
+)
+SELECT n, name, queue, due_at, excused, flow_id, undoes,
+	CASE WHEN flow_id IS NOT NULL OR undoes IS NOT NULL THEN kind END, allowed_to_fail,
+	CASE WHEN flow_id IS NOT NULL OR undoes IS NOT NULL THEN CASE
+		WHEN o_state IN ('skipped', 'cancelled') THEN o_reason WHEN o_failed THEN o_message ELSE last_error END END
+FROM gone`
+
+// deferSQL puts executions back to pending. Index, lock and race as moveSQL's. A
+// row of a private queue keeps its worker, which is its home.
+const deferSQL = `
+WITH held AS MATERIALIZED (
+	SELECT l.due_at AS was_due_at, o.* FROM sequencer_live l
+	JOIN unnest($3::uuid[], $4::int[], $5::bool[], $6::int[], $7::int[], $8::text[], $9::bool[],
+		$10::text[], $11::bytea[], $12::bool[], $13::bigint[], $14::bigint[], $15::bool[], $16::text[], $17::text[],
+		$18::bigint[], $19::bool[], $20::bool[])
+	WITH ORDINALITY AS o (o_id, o_delivery, o_excuse, o_errors, o_losses, o_reason, o_for_now,
+		o_env, o_result, o_progress, o_done, o_total, o_failed, o_message, o_group, o_delay_us, o_park, o_rewind, n)
+	ON l.id = o.o_id AND l.state = 'running' AND l.worker_id = $2::uuid AND l.delivery = o.o_delivery
+	FOR UPDATE OF l
+)
+UPDATE sequencer_live l SET
+	state = 'pending',
+	worker_id = CASE WHEN starts_with(queue, '@') THEN worker_id END,
+	due_at = coalesce($1::timestamptz, now()) + coalesce(o_delay_us, 0) * interval '1 microsecond',
+	deadline_at = CASE WHEN o_rewind
+		THEN coalesce($1::timestamptz, now()) + (coalesce(o_delay_us, 0) + retry_for_us) * interval '1 microsecond'
+		ELSE deadline_at END,
+	excused = CASE WHEN o_excuse THEN excused + 1 ELSE excused END,
+	errors = coalesce(o_errors, 0),
+	losses = coalesce(o_losses, 0),
+	parked = coalesce(o_park, false),
+	reason = nullif(o_reason, ''),
+	for_now = coalesce(o_for_now, false),
+	environment = nullif(o_env, ''),
+	result = coalesce(o_result, result),
+	done = CASE WHEN o_progress THEN o_done ELSE done END,
+	total = CASE WHEN o_progress THEN o_total ELSE total END,
+	last_error = CASE WHEN o_failed THEN nullif(o_message, '') ELSE last_error END,
+	error_group = CASE WHEN o_failed THEN nullif(o_group, '') ELSE error_group END
+FROM held
+WHERE l.id = o_id
+RETURNING n, name, queue, was_due_at, CASE WHEN o_excuse THEN excused - 1 ELSE excused END`
+
+// heldSQL names a row that the worker holds at a delivery.
+const heldSQL = `SELECT name FROM sequencer_live
+	WHERE id = $1::uuid AND state = 'running' AND worker_id = $2::uuid AND delivery = $3::int`
+
+// attemptsSQL records attempts that did not end well. Index: the primary key,
+// which also makes a repeat harmless.
+const attemptsSQL = `
+INSERT INTO sequencer_attempts
+	(execution_id, delivery, number, worker_id, started_at, finished_at, outcome, type, message, trace, context, error_group)
+SELECT id, delivery, coalesce(number, 0), $2::uuid, $1::timestamptz - coalesce(ran_us, 0) * interval '1 microsecond', $1::timestamptz,
+	coalesce(outcome, ''), coalesce(type, ''), coalesce(message, ''), nullif(trace, ''), nullif(context, ''), nullif(error_group, '')
+FROM unnest($3::uuid[], $4::int[], $5::int[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+	AS a (id, delivery, number, ran_us, outcome, type, message, trace, context, error_group)
+ON CONFLICT DO NOTHING`
+
+// statsSQL adds to the statistics. The rows are a worker's own; two calls of one
+// worker meet them in the same order and late, so the second waits for little more
+// than the first one's commit.
+const statsSQL = `
+INSERT INTO sequencer_stats AS s (minute, worker_id, queue, name, ending, n, ran_us, waited_us)
+SELECT date_trunc('minute', $1::timestamptz, 'UTC'), $2::uuid, queue, name, ending, n, coalesce(ran_us, 0), coalesce(waited_us, 0)
+FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[])
+	AS d (queue, name, ending, n, ran_us, waited_us)
+ORDER BY queue, name, ending
+ON CONFLICT (minute, worker_id, queue, name, ending) DO UPDATE SET
+	n = s.n + excluded.n, ran_us = s.ran_us + excluded.ran_us, waited_us = s.waited_us + excluded.waited_us`
+
+// Finish implements [storage.Queue].
+func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
+	var f finishing
+	err := s.tx(ctx, "finish", r.Now, func(ctx context.Context, q *session) error {
+		f = finishing{request: r}
+		return f.run(ctx, q)
+	})
+	if err != nil {
+		return storage.Finished{}, err
+	}
+	return f.result(), nil
+}
+
+// finishing is a FinishRequest under way.
+type finishing struct {
+	request storage.FinishRequest
+	applied []bool
+	endings []settle.Ending
+	flows   []storage.Flow
+	stats   map[statKey]*statSum
+	failed  []failedAttempt
+	claim   claiming
+}
+
+type statKey struct{ queue, name, ending string }
+
+type statSum struct {
+	n           int64
+	ran, waited time.Duration
+}
+
+// failedAttempt is an applied outcome with a failure; number counts against tries.
+type failedAttempt struct {
+	*storage.Outcome
+	number int
+}
+
+func (f *finishing) result() storage.Finished {
+	done := storage.Finished{Applied: f.applied, Flows: f.flows}
+	if f.request.Claim != nil {
+		done.Claimed = f.claim.result()
+	}
+	return done
+}
+
+// run leaves its last writes and the claim queued, to travel with the commit.
+func (f *finishing) run(ctx context.Context, q *session) error {
+	r := f.request
+	f.applied = make([]bool, len(r.Outcomes))
+	f.stats = map[statKey]*statSum{}
+	given, alive := at(q.now), true
+	if r.Claim != nil {
+		q.queueScan(func(row scanner) error { return row.Scan(&q.now, &alive) }, aliveSQL, given, r.Worker.String())
+	} else {
+		q.queueClock()
+	}
+	ends, returns, err := f.sort(ctx, q)
+	if err != nil {
+		return err
+	}
+	var rows []movedRow
+	if len(ends) > 0 {
+		rows = make([]movedRow, 0, len(ends))
+		f.queueMove(q, given, ends, &rows)
+	}
+	if len(returns) > 0 {
+		f.queueDefer(q, given, returns, &rows)
+	}
+	if err := q.flush(ctx); err != nil {
+		return err
+	}
+	q.now = micro(q.now)
+	if !alive {
+		return leaseLost(r.Worker)
+	}
+	f.apply(q.now, rows)
+	if f.flows, err = settle.Endings(ctx, &flowRows{q}, q.now, f.endings); err != nil {
+		return err
+	}
+	f.queueAttempts(q)
+	if r.Claim != nil {
+		claim := *r.Claim
+		claim.Worker = r.Worker
+		f.claim.queue(q, claim)
+	}
+	f.queueStats(q)
+	return nil
+}
+
+// sort parts the outcomes, by number, into ends and returns to pending. One that
+// names no state a running row can take is an error if its fence holds, and void
+// otherwise. Of several for one delivery the first counts.
+func (f *finishing) sort(ctx context.Context, q *session) (ends, returns []int, err error) {
+	type fence struct {
+		id       storage.ID
+		delivery int
+	}
+	seen := make(map[fence]struct{}, len(f.request.Outcomes))
+	for i := range f.request.Outcomes {
+		o := &f.request.Outcomes[i]
+		key := fence{o.ID, o.Delivery}
+		if _, twice := seen[key]; twice {
+			continue
+		}
+		seen[key] = struct{}{}
+		switch {
+		case !storage.Running.CanBecome(o.State):
+			if err := f.refuse(ctx, q, o); err != nil {
+				return nil, nil, err
+			}
+		case o.State == storage.Pending:
+			returns = append(returns, i)
+		default:
+			ends = append(ends, i)
+		}
+	}
+	return ends, returns, nil
+}
+
+func (f *finishing) refuse(ctx context.Context, q *session, o *storage.Outcome) error {
+	held := storage.TransitionError{ID: o.ID, From: storage.Running, To: o.State}
+	err := q.each(ctx, func(r scanner) error { return r.Scan(&held.Name) },
+		heldSQL, o.ID.String(), f.request.Worker.String(), o.Delivery)
+	if err == nil && held.Name != "" {
+		return &held
+	}
+	return err
+}
+
+// movedRow is the answer for an outcome that was applied.
+type movedRow struct {
+	outcome       int
+	name, queue   string
+	dueAt         pgtype.Timestamptz
+	excused       int
+	flow, undoes  storage.ID
+	kind, message pgtype.Text
+	allowedToFail bool
+	ordinal       int
+}
+
+func (f *finishing) queueMove(q *session, now any, ends []int, rows *[]movedRow) {
+	o := f.outcomes(ends)
+	var m movedRow
+	dest := []any{
+		&m.ordinal, &m.name, &m.queue, &m.dueAt, &m.excused, idScan{&m.flow}, idScan{&m.undoes}, &m.kind, &m.allowedToFail, &m.message,
+	}
+	q.queueScan(func(r scanner) error {
+		if err := r.Scan(dest...); err != nil {
+			return err
+		}
+		m.outcome = ends[m.ordinal-1]
+		*rows = append(*rows, m)
+		return nil
+	}, moveSQL, now, f.request.Worker.String(),
+		idColumn(o, (*sent).id), column(o, (*sent).delivery), column(o, (*sent).state), column(o, (*sent).excuse),
+		column(o, (*sent).errors), column(o, (*sent).losses), column(o, (*sent).reason), column(o, (*sent).forNow),
+		column(o, (*sent).env), bytesColumn(o, (*sent).result), column(o, (*sent).progress), column(o, (*sent).done),
+		column(o, (*sent).total), column(o, (*sent).failed), column(o, (*sent).message), column(o, (*sent).group))
+}
+
+func (f *finishing) queueDefer(q *session, now any, returns []int, rows *[]movedRow) {
+	o := f.outcomes(returns)
+	var m movedRow
+	dest := []any{&m.ordinal, &m.name, &m.queue, &m.dueAt, &m.excused}
+	q.queueScan(func(r scanner) error {
+		if err := r.Scan(dest...); err != nil {
+			return err
+		}
+		m.outcome = returns[m.ordinal-1]
+		*rows = append(*rows, m)
+		return nil
+	}, deferSQL, now, f.request.Worker.String(),
+		idColumn(o, (*sent).id), column(o, (*sent).delivery), column(o, (*sent).excuse),
+		column(o, (*sent).errors), column(o, (*sent).losses), column(o, (*sent).reason), column(o, (*sent).forNow),
+		column(o, (*sent).env), bytesColumn(o, (*sent).result), column(o, (*sent).progress), column(o, (*sent).done),
+		column(o, (*sent).total), column(o, (*sent).failed), column(o, (*sent).message), column(o, (*sent).group),
+		column(o, (*sent).delay), column(o, (*sent).park), column(o, (*sent).rewind))
+}
+
+// apply notes what was written, in the order of the outcomes.
+func (f *finishing) apply(now time.Time, rows []movedRow) {
+	slices.SortFunc(rows, func(a, b movedRow) int { return cmp.Compare(a.outcome, b.outcome) })
+	for i := range rows {
+		m := &rows[i]
+		o := &f.request.Outcomes[m.outcome]
+		f.applied[m.outcome] = true
+		f.count(now, m, o)
+		if o.Failure != nil {
+			f.failed = append(f.failed, failedAttempt{o, o.Delivery - m.excused})
+		}
+		if m.kind.Valid {
+			f.endings = append(f.endings, settle.Ending{
+				ID: o.ID, FlowID: m.flow, Name: m.name, Kind: storage.Kind(m.kind.String), State: o.State, ForNow: o.ForNow,
+				AllowedToFail: m.allowedToFail, Undoes: m.undoes, Message: m.message.String,
+			})
+		}
+	}
+}
+
+// count adds an outcome to the statistics. A delivery that cost no attempt is no
+// retry.
+func (f *finishing) count(now time.Time, m *movedRow, o *storage.Outcome) {
+	key := statKey{m.queue, m.name, string(o.State)}
+	if o.State == storage.Pending {
+		if o.Excuse {
+			return
+		}
+		key.ending = "retried"
+	}
+	sum := f.stats[key]
+	if sum == nil {
+		sum = &statSum{}
+		f.stats[key] = sum
+	}
+	sum.n++
+	sum.ran += o.Ran
+	if waited := now.Add(-o.Ran).Sub(m.dueAt.Time); m.dueAt.Valid && waited > 0 {
+		sum.waited += waited
+	}
+}
+
+func (f *finishing) queueAttempts(q *session) {
+	if len(f.failed) == 0 {
+		return
+	}
+	a := f.failed
+	q.queue(attemptsSQL, q.now, f.request.Worker.String(),
+		idColumn(a, func(a *failedAttempt) storage.ID { return a.ID }),
+		column(a, func(a *failedAttempt) int32 { return int32(a.Delivery) }),
+		column(a, func(a *failedAttempt) int32 { return int32(a.number) }),
+		column(a, func(a *failedAttempt) int64 { return a.Ran.Microseconds() }),
+		column(a, func(a *failedAttempt) string { return clean(a.Failure.Outcome) }),
+		column(a, func(a *failedAttempt) string { return clean(a.Failure.Type) }),
+		column(a, func(a *failedAttempt) string { return clean(a.Failure.Message) }),
+		column(a, func(a *failedAttempt) string { return clean(a.Failure.Trace) }),
+		column(a, func(a *failedAttempt) string { return clean(a.Failure.Context) }),
+		column(a, func(a *failedAttempt) string { return clean(a.Failure.Group) }))
+}
+
+func (f *finishing) queueStats(q *session) {
+	if len(f.stats) == 0 {
+		return
+	}
+	keys := slices.Collect(maps.Keys(f.stats))
+	q.queue(statsSQL, q.now, f.request.Worker.String(),
+		column(keys, func(k *statKey) string { return k.queue }),
+		column(keys, func(k *statKey) string { return k.name }),
+		column(keys, func(k *statKey) string { return k.ending }),
+		column(keys, func(k *statKey) int64 { return f.stats[*k].n }),
+		column(keys, func(k *statKey) int64 { return f.stats[*k].ran.Microseconds() }),
+		column(keys, func(k *statKey) int64 { return f.stats[*k].waited.Microseconds() }))
+}
+
+func (f *finishing) outcomes(numbers []int) []sent {
+	all := make([]sent, len(numbers))
+	for i, n := range numbers {
+		all[i].o = &f.request.Outcomes[n]
+	}
+	return all
+}
+
+// sent is an outcome as its columns.
+type sent struct{ o *storage.Outcome }
+
+func (s *sent) id() storage.ID  { return s.o.ID }
+func (s *sent) delivery() int32 { return int32(s.o.Delivery) }
+func (s *sent) state() string   { return string(s.o.State) }
+func (s *sent) excuse() bool    { return s.o.Excuse }
+func (s *sent) errors() int32   { return int32(s.o.Errors) }
+func (s *sent) losses() int32   { return int32(s.o.Losses) }
+func (s *sent) reason() string  { return clean(s.o.Reason) }
+func (s *sent) forNow() bool    { return s.o.ForNow }
+func (s *sent) env() string     { return s.o.Env }
+func (s *sent) result() []byte  { return s.o.Result }
+func (s *sent) delay() int64    { return s.o.Delay.Microseconds() }
+func (s *sent) park() bool      { return s.o.Park }
+func (s *sent) rewind() bool    { return s.o.Rewind }
+func (s *sent) progress() bool  { return s.o.Progress != nil }
+func (s *sent) failed() bool    { return s.o.Failure != nil }
+
+func (s *sent) done() int64 {
+	if s.o.Progress == nil {
+		return 0
+	}
+	return s.o.Progress.Done
+}
+
+func (s *sent) total() int64 {
+	if s.o.Progress == nil {
+		return 0
+	}
+	return s.o.Progress.Total
+}
+
+func (s *sent) message() string {
+	if s.o.Failure == nil {
+		return ""
+	}
+	return shortened(clean(s.o.Failure.Message))
+}
+
+func (s *sent) group() string {
+	if s.o.Failure == nil {
+		return ""
+	}
+	return clean(s.o.Failure.Group)
+}
+
+// shortened cuts an error's text to what a row carries; its attempt keeps all.
+func shortened(message string) string {
+	const most = 1024
+	if len(message) <= most {
+		return message
+	}
+	cut := most
+	for cut > 0 && !utf8.RuneStart(message[cut]) {
+		cut--
+	}
+	return message[:cut]
+}
+
+// checkpointSQL saves a cursor. Index: primary key; the fence as in moveSQL. No
+// indexed column changes, so the row is updated in place.
+const checkpointSQL = `
+UPDATE sequencer_live SET checkpoint = $4::bytea
+WHERE id = $1::uuid AND state = 'running' AND worker_id = $2::uuid AND delivery = $3::int`
+
+// Checkpoint implements [storage.Queue].
+func (s *Store) Checkpoint(ctx context.Context, r storage.CheckpointRequest) error {
+	return s.guarded(ctx, "checkpoint", func(ctx context.Context) error {
+		return checkpoint(ctx, &session{wire: pgxWire{s.pool}}, r)
+	})
+}
+
+func checkpoint(ctx context.Context, q *session, r storage.CheckpointRequest) error {
+	n, err := q.exec(ctx, checkpointSQL, r.ID.String(), r.Worker.String(), r.Delivery, r.Data)
+	if err == nil && n == 0 {
+		return leaseLost(r.Worker)
+	}
+	return err
+}

@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// buryHolderSQL declares the holder of a lock dead if its lease is over. Lock: that
+// worker, waiting for a renewal under way: if it comes in time, the holder lives.
+// Only a worker that has left loses a lock, so a renewal and a takeover can never
+// both succeed.
+const buryHolderSQL = `
+WITH dead AS (
+	UPDATE sequencer_workers w SET left_at = coalesce($1::timestamptz, now()), dead = true
+	FROM sequencer_locks k
+	WHERE k.name = $2::text AND w.id = k.worker_id AND w.id <> $3::uuid
+		AND w.left_at IS NULL AND w.lease_until <= coalesce($1::timestamptz, now())
+	RETURNING w.id
+)
+DELETE FROM sequencer_locks WHERE worker_id IN (SELECT id FROM dead)`
+
+// takeLockSQL takes a lock that is free, or whose holder has left. Lock: the lock's
+// row, by primary key, so that of several takers one wins and the others see it.
+// One's own stays as it is.
+const takeLockSQL = `
+INSERT INTO sequencer_locks AS k (name, worker_id, flow_id, acquired_at)
+VALUES ($2::text, $3::uuid, $4::uuid, coalesce($1::timestamptz, now()))
+ON CONFLICT (name) DO UPDATE SET worker_id = excluded.worker_id, flow_id = excluded.flow_id, acquired_at = excluded.acquired_at
+WHERE k.worker_id <> excluded.worker_id
+	AND NOT EXISTS (SELECT FROM sequencer_workers w WHERE w.id = k.worker_id AND w.left_at IS NULL)`
+
+// locksSQL and lockSQL read locks and their holders by primary keys.
+const (
+	locksFrom = ` FROM sequencer_locks k JOIN sequencer_workers w ON w.id = k.worker_id`
+	locksSQL  = `SELECT k.name, k.flow_id, k.acquired_at, ` + workerColumns + locksFrom + ` ORDER BY k.name`
+	lockSQL   = `SELECT k.name, k.flow_id, k.acquired_at, ` + workerColumns + locksFrom + ` WHERE k.name = $1::text`
+)
+
+// Lock implements [storage.Leases].
+func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
+	return s.tx(ctx, fmt.Sprintf("lock %q", r.Name), r.Now, func(ctx context.Context, q *session) error {
+		if err := q.requireAlive(ctx, r.Worker); err != nil {
+			return err
+		}
+		for range maxTries {
+			q.queue(buryHolderSQL, at(q.now), r.Name, r.Worker.String())
+			n, err := q.exec(ctx, takeLockSQL, at(q.now), r.Name, r.Worker.String(), idArg(r.Flow))
+			if err != nil || n == 1 {
+				return err
+			}
+			var held []storage.LockState
+			if err := q.each(ctx, scanLocks(&held), lockSQL, r.Name); err != nil {
+				return err
+			}
+			switch {
+			case len(held) == 0: // freed in between
+			case held[0].Worker.ID == r.Worker:
+				return nil
+			default:
+				return &storage.LockedError{Lock: held[0]}
+			}
+		}
+		return errors.New("the lock changed hands too often")
+	})
+}
+
+func scanLocks(list *[]storage.LockState) func(scanner) error {
+	return func(r scanner) error {
+		var l storage.LockState
+		var err error
+		l.Worker, err = scanWorker(r, &l.Name, idScan{&l.Flow}, &l.AcquiredAt)
+		l.AcquiredAt = l.AcquiredAt.UTC()
+		*list = append(*list, l)
+		return err
+	}
+}
+
+// unlockSQL frees a lock by primary key, if it is the worker's.
+const unlockSQL = `DELETE FROM sequencer_locks WHERE name = $1::text AND worker_id = $2::uuid`
+
+// Unlock implements [storage.Leases].
+func (s *Store) Unlock(ctx context.Context, name string, worker storage.ID) error {
+	return s.alone(ctx, fmt.Sprintf("unlock %q", name), time.Time{}, func(_ context.Context, q *session) error {
+		q.queue(unlockSQL, name, worker.String())
+		return nil
+	})
+}
+
+// Locks implements [storage.Reader].
+func (s *Store) Locks(ctx context.Context) ([]storage.LockState, error) {
+	locks := []storage.LockState{}
+	err := s.read(ctx, "read locks", locksSQL, scanLocks(&locks))
+	return locks, err
+}

@@ -1,0 +1,326 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/settle"
+)
+
+// orderedSQL reads the rows of an order, of either part, by primary key. What they
+// are is checked again by the statement that changes them.
+const orderedSQL = `
+SELECT ` + allColumns + ` FROM sequencer_live l WHERE l.id = ANY ($1::uuid[])
+UNION ALL
+SELECT ` + allColumns + ` FROM sequencer_history l WHERE l.id = ANY ($1::uuid[])`
+
+// retrySQL moves rows back to the live part, keeping their delivery. Index: primary
+// keys, and sequencer_live_unique, which refuses a row whose key another one holds.
+// Lock: the rows it deletes. Its count tells whether all were as they were read.
+const retrySQL = `
+WITH gone AS (
+	DELETE FROM sequencer_history WHERE id = ANY ($2::uuid[]) AND state IN ('failed', 'cancelled', 'interrupted')
+	RETURNING *, coalesce(nullif($3::text, ''), queue) AS new_queue
+)
+INSERT INTO sequencer_live (
+	id, flow_id, worker_id, undoes, created_at, due_at, started_at, deadline_at, min_build,
+	delay_us, retry_for_us, unique_for_us, done, total, priority, position, waits, delivery, excused, errors, losses,
+	undoable, allowed_to_fail, for_now, parked, cancel_asked, state, name, kind, method, queue, on_loss, actor, member,
+	unique_key, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error)
+SELECT
+	id, flow_id, CASE WHEN starts_with(new_queue, '@') THEN $4::uuid END, undoes, created_at, $1::timestamptz, started_at,
+	$1::timestamptz + retry_for_us * interval '1 microsecond', min_build,
+	delay_us, retry_for_us, unique_for_us, done, total, priority, position, 0, delivery, delivery, 0, 0,
+	undoable, allowed_to_fail, false, false, false, 'pending', name, kind, method, new_queue, on_loss, actor, member,
+	unique_key, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error
+FROM gone`
+
+// waitAgainSQL counts what retried rows wait for: edges from members that are open.
+// Those from others are settled for good. Index: sequencer_edges_to, primary keys.
+const waitAgainSQL = `
+UPDATE sequencer_live l SET waits = e.n, due_at = NULL, deadline_at = NULL
+FROM (
+	SELECT e.to_id, count(*) AS n FROM sequencer_edges e JOIN sequencer_live f ON f.id = e.from_id
+	WHERE e.to_id = ANY ($1::uuid[]) GROUP BY e.to_id
+) e
+WHERE l.id = e.to_id`
+
+// askSQL asks running rows to stop, by primary key; in place.
+const askSQL = `UPDATE sequencer_live SET cancel_asked = true WHERE id = ANY ($1::uuid[]) AND state = 'running'`
+
+// resolveSQL ends interrupted rows as a person says they ended, by primary key.
+const resolveSQL = `
+UPDATE sequencer_history SET state = $2::text, finished_at = $3::timestamptz
+WHERE id = ANY ($1::uuid[]) AND state = 'interrupted' RETURNING ` + endingColumns
+
+// breakLockSQL frees a lock by primary key.
+const breakLockSQL = `DELETE FROM sequencer_locks WHERE name = $1::text`
+
+const auditSQL = `
+INSERT INTO sequencer_audit (id, at, actor, action, target, count, reason)
+VALUES ($1::uuid, $2::timestamptz, $3::text, $4::text, $5::text, $6::int, nullif($7::text, ''))`
+
+// Operate implements [storage.Operator].
+func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Execution, error) {
+	var after []storage.Execution
+	err := s.tx(ctx, string(o.Action), o.Now, func(ctx context.Context, q *session) error {
+		q.queueClock()
+		if o.Action == storage.ActUnlock {
+			return breakLock(ctx, q, o)
+		}
+		p := operating{q: q, order: o}
+		var err error
+		after, err = p.run(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return after, nil
+}
+
+func breakLock(ctx context.Context, q *session, o storage.Order) error {
+	n, err := q.exec(ctx, breakLockSQL, o.Lock)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("lock %q: %w", o.Lock, storage.ErrNotFound)
+	}
+	queueAudit(q, string(o.Action), o.Lock, o.Actor, o.Reason, 1)
+	return nil
+}
+
+func queueAudit(q *session, action, target, actor, reason string, count int) {
+	q.queue(auditSQL, storage.NewID().String(), q.now, clean(actor), action, clean(target), count, clean(reason))
+}
+
+// operating is an Order about executions under way.
+type operating struct {
+	q     *session
+	order storage.Order
+	rows  []storage.Execution // as they are before it, in the order's order
+	flows map[storage.ID]storage.Flow
+}
+
+func (p *operating) run(ctx context.Context) ([]storage.Execution, error) {
+	ids, err := p.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch p.order.Action {
+	case storage.ActRetry:
+		err = p.retry(ctx, ids)
+	case storage.ActCancel:
+		err = p.cancel(ctx)
+	case storage.ActComplete:
+		err = p.resolve(ctx, ids, storage.Completed)
+	case storage.ActFail:
+		err = p.resolve(ctx, ids, storage.Failed)
+	default:
+		err = fmt.Errorf("unknown action %q", p.order.Action)
+	}
+	if err != nil {
+		return nil, err
+	}
+	named := make([]string, len(ids))
+	for i, id := range ids {
+		named[i] = id.String()
+	}
+	queueAudit(p.q, string(p.order.Action), strings.Join(named, " "), p.order.Actor, p.order.Reason, len(ids))
+	return p.read(ctx, ids)
+}
+
+// read returns rows in the order of their ids in the order.
+func (p *operating) read(ctx context.Context, ids []storage.ID) ([]storage.Execution, error) {
+	var rows []storage.Execution
+	if err := p.q.each(ctx, scanAll(&rows), orderedSQL, idArray(ids)); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(rows, func(a, b storage.Execution) int {
+		return cmp.Compare(slices.Index(ids, a.ID), slices.Index(ids, b.ID))
+	})
+	return rows, nil
+}
+
+// load reads the rows, locks their flows, and reads the rows again: the flow's lock
+// comes before its members', as in every transaction that settles flows, and what
+// is read under it stays true of members.
+func (p *operating) load(ctx context.Context) ([]storage.ID, error) {
+	var ids []storage.ID
+	for _, id := range p.order.IDs {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	rows, err := p.read(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	p.q.now = micro(p.q.now)
+	p.flows = map[storage.ID]storage.Flow{}
+	var flows []storage.ID
+	for i := range rows {
+		if !rows[i].FlowID.IsZero() {
+			flows = append(flows, rows[i].FlowID)
+		}
+	}
+	if len(flows) > 0 {
+		locked, err := (&flowRows{p.q}).LockFlows(ctx, sortedIDs(flows))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range locked {
+			p.flows[f.ID] = f
+		}
+		if rows, err = p.read(ctx, ids); err != nil {
+			return nil, err
+		}
+	}
+	for i, id := range ids {
+		if i >= len(rows) || rows[i].ID != id {
+			return nil, fmt.Errorf("execution %s: %w", id, storage.ErrNotFound)
+		}
+	}
+	p.rows = rows
+	return ids, nil
+}
+
+func (p *operating) retry(ctx context.Context, ids []storage.ID) error {
+	for i := range p.rows {
+		x := &p.rows[i]
+		if !x.State.Over() || !x.State.CanBecome(storage.Pending) {
+			return &storage.TransitionError{ID: x.ID, Name: x.Name, From: x.State, To: storage.Pending}
+		}
+		if f, member := p.flows[x.FlowID]; member && !f.Over() {
+			return fmt.Errorf("%s (%s): its flow %s is still open", x.Name, x.ID, f.ID)
+		}
+	}
+	if err := p.keysAreFree(ctx); err != nil {
+		return err
+	}
+	n, err := p.q.exec(ctx, retrySQL, p.q.now, idArray(ids), p.order.Queue, idArg(p.order.Home))
+	if err != nil {
+		return err
+	}
+	if int(n) != len(ids) {
+		return errMoved
+	}
+	p.q.queue(waitAgainSQL, idArray(ids))
+	for i := range p.rows {
+		x := &p.rows[i]
+		if f, member := p.flows[x.FlowID]; member {
+			f.Count(x.Kind, x.State, x.AllowedToFail, -1)
+			f.FinishedAt, f.State, f.WorkerID, f.StopState, f.Reason = time.Time{}, storage.Running, p.order.Home, "", ""
+			p.flows[f.ID] = f
+		}
+	}
+	p.saveFlows()
+	return nil
+}
+
+// keysAreFree returns a *storage.DuplicateError if a live row holds the key of one
+// that would come back.
+func (p *operating) keysAreFree(ctx context.Context) error {
+	var keys []string
+	byKey := map[string]*storage.Execution{}
+	for i := range p.rows {
+		x := &p.rows[i]
+		if x.UniqueKey == "" {
+			continue
+		}
+		if first := byKey[x.UniqueKey]; first != nil {
+			return &storage.DuplicateError{Name: x.Name, Key: x.UniqueKey, HolderID: first.ID}
+		}
+		byKey[x.UniqueKey] = x
+		keys = append(keys, x.UniqueKey)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	var taken *storage.DuplicateError
+	p.q.queue(expireKeysSQL, p.q.now, keys, idArray(nil))
+	err := p.q.each(ctx, func(r scanner) error {
+		var key string
+		var holder storage.ID
+		err := r.Scan(&key, idScan{&holder})
+		taken = &storage.DuplicateError{Name: byKey[key].Name, Key: key, HolderID: holder}
+		return err
+	}, holdersSQL, keys)
+	if err == nil && taken != nil {
+		return taken
+	}
+	return err
+}
+
+func (p *operating) cancel(ctx context.Context) error {
+	var pending []settle.Cancellation
+	var running []storage.ID
+	for i := range p.rows {
+		switch x := &p.rows[i]; x.State {
+		case storage.Pending:
+			pending = append(pending, settle.Cancellation{ID: x.ID, Reason: p.order.Reason})
+		case storage.Running:
+			running = append(running, x.ID)
+		default:
+			return &storage.TransitionError{ID: x.ID, Name: x.Name, From: x.State, To: storage.Cancelled}
+		}
+	}
+	if len(running) > 0 {
+		n, err := p.q.exec(ctx, askSQL, idArray(running))
+		if err != nil {
+			return err
+		}
+		if int(n) != len(running) {
+			return errMoved
+		}
+	}
+	rows := &flowRows{p.q}
+	endings, err := rows.Cancel(ctx, p.q.now, pending)
+	if err != nil {
+		return err
+	}
+	if len(endings) != len(pending) {
+		return errMoved
+	}
+	_, err = settle.Endings(ctx, rows, p.q.now, endings)
+	return err
+}
+
+// resolve ends interrupted rows. Their flows are settled anew: the interruption is
+// uncounted here, the ending counted by the rules.
+func (p *operating) resolve(ctx context.Context, ids []storage.ID, to storage.State) error {
+	for i := range p.rows {
+		x := &p.rows[i]
+		if x.State != storage.Interrupted {
+			return &storage.TransitionError{ID: x.ID, Name: x.Name, From: x.State, To: to}
+		}
+		if f, member := p.flows[x.FlowID]; member {
+			f.Count(x.Kind, storage.Interrupted, x.AllowedToFail, -1)
+			f.FinishedAt, f.State = time.Time{}, storage.Running
+			p.flows[f.ID] = f
+		}
+	}
+	p.saveFlows()
+	rows := &flowRows{p.q}
+	endings, err := rows.ended(ctx, resolveSQL, idArray(ids), string(to), p.q.now)
+	if err != nil {
+		return err
+	}
+	if len(endings) != len(ids) {
+		return errMoved
+	}
+	_, err = settle.Endings(ctx, rows, p.q.now, endings)
+	return err
+}
+
+func (p *operating) saveFlows() {
+	for _, f := range p.flows {
+		queueSave(p.q, f)
+	}
+}

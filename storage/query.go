@@ -1,0 +1,89 @@
+package storage
+
+import "time"
+
+// Filter selects executions; its parts combine with AND, the zero Filter selects
+// all. Filters look at the state, so a skipped row is not pending and a rolled
+// back one not completed (S32.4).
+type Filter struct {
+	IDs       []ID
+	IDPrefix  string // canonical text, at least 8 characters
+	States    []State
+	Kinds     []Kind
+	Name      string // exact, or a pattern with * (an underscore is literal, S32.5)
+	Queue     string
+	Tag       string
+	FlowID    ID
+	Member    string
+	Undoes    ID
+	WorkerID  ID
+	Group     string // error group
+	UniqueKey string
+	Since     time.Time // CreatedAt ≥ Since
+	Until     time.Time // CreatedAt < Until
+
+	Oldest bool    // by (CreatedAt, ID) ascending instead of newest first
+	After  *Cursor // the page after this row, in the order asked for
+	Limit  int     // 0 = 100; at most 10,000
+}
+
+// Cursor is a place in a listing.
+type Cursor struct {
+	At time.Time
+	ID ID
+}
+
+// FlowFilter selects flows, newest first.
+type FlowFilter struct {
+	IDs   []ID
+	Kinds []FlowKind
+	Open  bool // not over yet
+	Limit int  // 0 = 100
+}
+
+// NewestRequest asks for the effective row of each ordered operation and each
+// migration: its newest that is neither cancelled nor a skip bound to another
+// environment (S5.6). Newest means latest CreatedAt, then highest id; a live row
+// always counts as newer than history.
+type NewestRequest struct {
+	Environment string
+}
+
+// Count is the number of executions in one state of one queue.
+type Count struct {
+	Queue string
+	State State
+	N     int64
+}
+
+// Stat is what one minute brought for one queue, name and ending.
+type Stat struct {
+	Minute time.Time     `json:"minute"`
+	Queue  string        `json:"queue"`
+	Name   string        `json:"name"`
+	Ending string        `json:"ending"` // a final state, or "retried"
+	N      int64         `json:"n"`
+	Ran    time.Duration `json:"ran"`    // sum of run times
+	Waited time.Duration `json:"waited"` // sum of times between due and start
+}
+
+// StatsFilter selects statistics by time.
+type StatsFilter struct {
+	Since, Until time.Time
+}
+
+// AuditFilter selects audit entries, newest first.
+type AuditFilter struct {
+	Target string // contains
+	Limit  int    // 0 = 100
+}
+
+// Schema tells what the database holds and what this binary wants.
+type Schema struct {
+	Version          int // 0 = no ledger yet
+	OldestCompatible int // the oldest binary's Want that may work on it
+	Want             int // this binary's version
+}
+
+// Usable reports whether this binary may work on the ledger as it is.
+func (s Schema) Usable() bool { return s.Version >= s.Want && s.OldestCompatible <= s.Want }

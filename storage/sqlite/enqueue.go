@@ -1,0 +1,322 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// Enqueue creates executions, see [storage.Queue].
+func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.Enqueued, error) {
+	return write(ctx, s, "enqueue", func(ctx context.Context, t *txn) (storage.Enqueued, error) { return enqueue(ctx, t, r) })
+}
+
+func enqueue(ctx context.Context, t *txn, r storage.EnqueueRequest) (storage.Enqueued, error) {
+	now := clock(r.Now)
+	receipts, repeated, err := admit(ctx, t, now, r)
+	if err != nil {
+		return storage.Enqueued{}, err
+	}
+	if !repeated {
+		if err := insertAll(ctx, t, now, r, receipts); err != nil {
+			return storage.Enqueued{}, err
+		}
+	}
+	out := storage.Enqueued{Receipts: receipts}
+	if r.Claim != nil {
+		c := *r.Claim
+		c.Now = now
+		out.Claimed, err = claim(ctx, t, c)
+	}
+	return out, err
+}
+
+// admit decides what becomes of each execution before anything is written. A
+// request is a repeat when its flow or any of its rows is there already: one
+// transaction wrote all of it but the duplicates.
+func admit(ctx context.Context, t *txn, now time.Time, r storage.EnqueueRequest) (receipts []storage.Receipt, repeated bool, err error) {
+	receipts = make([]storage.Receipt, len(r.Executions))
+	traced := false // a look before the insert tells what becomes of it
+	for i := range r.Executions {
+		e := &r.Executions[i]
+		if e.ID.IsZero() || e.Name == "" {
+			return nil, false, fmt.Errorf("execution %q needs an id and a name", e.Name)
+		}
+		receipts[i].ID = e.ID
+		joins := !e.FlowID.IsZero() && (r.Flow == nil || e.FlowID != r.Flow.ID)
+		traced = traced || joins || e.UniqueKey != ""
+	}
+	if r.Flow != nil {
+		if repeated, err = t.any(ctx, flowExists, r.Flow.ID[:]); err != nil {
+			return nil, false, err
+		}
+	}
+	if !traced {
+		return receipts, repeated, nil // rows that are there are left alone by insertExecution
+	}
+	if !repeated {
+		if repeated, err = anyExists(ctx, t, r.Executions); err != nil {
+			return nil, false, err
+		}
+	}
+	taken := map[string]storage.ID{}
+	for i := range r.Executions {
+		e := &r.Executions[i]
+		if e.UniqueKey == "" {
+			continue
+		}
+		if repeated {
+			there, err := t.any(ctx, executionExists, e.ID[:])
+			if err != nil {
+				return nil, false, err
+			}
+			if there {
+				continue
+			}
+		}
+		holder, held := taken[e.UniqueKey]
+		if !held {
+			if holder, held, err = holderOf(ctx, t, now, e.UniqueKey, !repeated); err != nil {
+				return nil, false, err
+			}
+		}
+		if held || repeated {
+			receipts[i].Duplicate, receipts[i].HolderID = true, holder
+		} else {
+			taken[e.UniqueKey] = e.ID
+		}
+		if held && r.RefuseDuplicates && !repeated {
+			return nil, false, &storage.DuplicateError{Name: e.Name, Key: e.UniqueKey, HolderID: holder}
+		}
+	}
+	return receipts, repeated, nil
+}
+
+// Both by primary key.
+const (
+	flowExists      = `SELECT 1 FROM sequencer_flows WHERE id = ?`
+	executionExists = `SELECT 1 FROM sequencer_executions WHERE id = ?`
+)
+
+func anyExists(ctx context.Context, t *txn, executions []storage.Execution) (bool, error) {
+	for i := range executions {
+		there, err := t.any(ctx, executionExists, executions[i].ID[:])
+		if there || err != nil {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+// The holder of a key, by the partial unique index. A transaction that reads it
+// also holds the write lock, so nobody can take the key before the insert.
+const keyHolder = `
+SELECT id, state = 'pending' AND unique_for_us > 0 AND created_at + unique_for_us <= ?
+FROM sequencer_executions WHERE unique_key = ? AND holds_key = 1`
+
+const loseKey = `UPDATE sequencer_executions SET holds_key = 0, unique_key = NULL WHERE id = ?`
+
+// holderOf finds who holds a key. One that only waits and whose UniqueFor has
+// passed loses it, if expire says so.
+func holderOf(ctx context.Context, t *txn, now time.Time, key string, expire bool) (holder storage.ID, held bool, err error) {
+	lapsed := false
+	dest := []any{(*idColumn)(&holder), (*truthColumn)(&lapsed)}
+	held, err = t.one(ctx, dest, keyHolder, now.UnixMicro(), key)
+	if err != nil || !held || !lapsed {
+		return holder, held, err
+	}
+	if expire {
+		_, err = t.exec(ctx, loseKey, holder[:])
+	}
+	return storage.ID{}, false, err
+}
+
+// insertAll writes the admitted executions, the edges between them, and the flow
+// with its counters.
+func insertAll(ctx context.Context, t *txn, now time.Time, r storage.EnqueueRequest, receipts []storage.Receipt) error {
+	admitted := func(i int) bool { return !receipts[i].Duplicate }
+	var waits map[storage.ID]int
+	var edges []storage.Edge
+	if len(r.Edges) > 0 {
+		flowOf := make(map[storage.ID]storage.ID, len(r.Executions))
+		for i := range r.Executions {
+			if admitted(i) {
+				flowOf[r.Executions[i].ID] = r.Executions[i].FlowID
+			}
+		}
+		var err error
+		if edges, waits, err = openEdges(r.Edges, flowOf); err != nil {
+			return err
+		}
+	}
+	members := map[storage.ID]storage.Flow{} // what each flow gains
+	for i := range r.Executions {
+		if e := &r.Executions[i]; admitted(i) && !e.FlowID.IsZero() {
+			f := members[e.FlowID]
+			if e.Kind == storage.Undo {
+				f.UndoTotal++
+			} else {
+				f.Total++
+			}
+			members[e.FlowID] = f
+		}
+	}
+	if r.Flow != nil {
+		if r.Flow.ID.IsZero() {
+			return errors.New("a flow needs an id")
+		}
+		f := *r.Flow
+		f.Total, f.UndoTotal = members[f.ID].Total, members[f.ID].UndoTotal
+		delete(members, f.ID)
+		if err := insertFlow(ctx, t, now, f); err != nil {
+			return err
+		}
+	}
+	if err := growFlows(ctx, t, members); err != nil {
+		return err
+	}
+	for i := range r.Executions {
+		if e := &r.Executions[i]; admitted(i) {
+			if err := insertExecution(ctx, t, now, e, waits[e.ID]); err != nil {
+				return err
+			}
+		}
+	}
+	return insertEdges(ctx, t, edges)
+}
+
+// growFlows adds members to flows that are there already and still open. A row
+// that is there too makes the request a repeat, which gains nothing.
+func growFlows(ctx context.Context, t *txn, gains map[storage.ID]storage.Flow) error {
+	if len(gains) == 0 {
+		return nil
+	}
+	flows, err := rows{t}.LockFlows(ctx, slices.Collect(maps.Keys(gains)))
+	if err != nil {
+		return err
+	}
+	for _, f := range flows {
+		if f.Over() {
+			return fmt.Errorf("flow %s is over and takes no members", f.ID)
+		}
+		f.Total += gains[f.ID].Total
+		f.UndoTotal += gains[f.ID].UndoTotal
+		if err := (rows{t}).SaveFlow(ctx, f); err != nil {
+			return err
+		}
+		delete(gains, f.ID)
+	}
+	for id := range gains {
+		return fmt.Errorf("flow %s: %w", id, storage.ErrNotFound)
+	}
+	return nil
+}
+
+// openEdges keeps the edges between rows that are written together, each once,
+// and counts those that lead to a row. An edge from or to a duplicate that was
+// left out holds nobody up; one that leaves its flow is an error.
+func openEdges(all []storage.Edge, flowOf map[storage.ID]storage.ID) (edges []storage.Edge, waits map[storage.ID]int, err error) {
+	waits = make(map[storage.ID]int, len(flowOf))
+	seen := make(map[storage.Edge]bool, len(all))
+	for _, e := range all {
+		from, here := flowOf[e.From]
+		to, there := flowOf[e.To]
+		if !here || !there || seen[e] {
+			continue
+		}
+		if from != to || from.IsZero() {
+			return nil, nil, fmt.Errorf("the edge from %s to %s is not inside one flow", e.From, e.To)
+		}
+		seen[e] = true
+		waits[e.To]++
+		edges = append(edges, e)
+	}
+	return edges, waits, nil
+}
+
+// A row that is there already (a repeat) is left alone. created_at, delay and
+// state are the same for all rows of a request, the rest is the caller's.
+const insertOne = `
+INSERT INTO sequencer_executions (
+	id, name, kind, method, actor, queue, priority, state, due_at, created_at, deadline_at, waits, worker_id,
+	flow_id, member, position, undoes, delay_us, retry_for_us, unique_key, unique_for_us, holds_key, on_loss,
+	min_build, undoable, allowed_to_fail, checksum, tags, policy, input, result)
+VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING`
+
+const insertTag = `INSERT INTO sequencer_tags (tag, execution_id) VALUES (?, ?) ON CONFLICT DO NOTHING`
+
+func insertExecution(ctx context.Context, t *txn, now time.Time, e *storage.Execution, waits int) error {
+	var due, deadline any
+	if waits == 0 {
+		at := now.Add(e.Delay)
+		due = at.UnixMicro()
+		if e.RetryFor > 0 {
+			deadline = at.Add(e.RetryFor).UnixMicro()
+		}
+	}
+	var key, result any
+	if e.UniqueKey != "" {
+		key = e.UniqueKey
+	}
+	if e.Kind == storage.Undo {
+		result = bytesOf(e.Result)
+	}
+	n, err := t.exec(ctx, insertOne,
+		e.ID[:], e.Name, string(e.Kind), e.Method, e.Actor, e.Queue, level(e.Priority), due, now.UnixMicro(), deadline, waits, blobOf(e.WorkerID),
+		blobOf(e.FlowID), e.Member, e.Position, blobOf(e.Undoes), e.Delay.Microseconds(), e.RetryFor.Microseconds(), key, e.UniqueFor.Microseconds(), intOf(key != nil), string(e.OnLoss),
+		e.MinBuild, intOf(e.Undoable), intOf(e.AllowedToFail), e.Checksum, listOf(e.Tags), bytesOf(e.Policy), bytesOf(e.Input), result)
+	if err != nil || n == 0 {
+		return err
+	}
+	return insertTags(ctx, t, e)
+}
+
+func insertTags(ctx context.Context, t *txn, e *storage.Execution) error {
+	for _, tag := range e.Tags {
+		if _, err := t.exec(ctx, insertTag, tag, e.ID[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// level brings a priority into the four levels that a claim looks at.
+func level(priority int) int {
+	return min(max(cmp.Or(priority, storage.PriorityDefault), storage.PriorityHighest), storage.PriorityLowest)
+}
+
+const insertEdge = `INSERT INTO sequencer_edges (from_id, to_id, needs) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`
+
+func insertEdges(ctx context.Context, t *txn, edges []storage.Edge) error {
+	for _, e := range edges {
+		if _, err := t.exec(ctx, insertEdge, e.From[:], e.To[:], intOf(e.Needs)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const insertFlowRow = `
+INSERT INTO sequencer_flows (` + flowColumns + `)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, ?, 0, 0)`
+
+// insertFlow writes a new flow. One without members is over at once, because no
+// ending will ever come to say so.
+func insertFlow(ctx context.Context, t *txn, now time.Time, f storage.Flow) error {
+	f.Phase = cmp.Or(f.Phase, storage.PhaseForward)
+	f.State, f.CreatedAt, f.FinishedAt = storage.Running, now, time.Time{}
+	if f.Total+f.UndoTotal == 0 {
+		f.State, f.FinishedAt = f.Verdict(), now
+	}
+	_, err := t.exec(ctx, insertFlowRow,
+		f.ID[:], string(f.Kind), f.Name, f.Method, string(f.Policy), string(f.Phase), string(f.State), f.Reason, f.Actor, f.Host, f.Build, bytesOf(f.Options),
+		blobOf(f.WorkerID), string(f.StopState), f.CreatedAt.UnixMicro(), microsOf(f.FinishedAt), f.Total, f.UndoTotal)
+	return err
+}

@@ -1,0 +1,196 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/settle"
+)
+
+// StopFlow ends a flow early, see [storage.Queue].
+func (s *Store) StopFlow(ctx context.Context, r storage.StopFlowRequest) (storage.Flow, error) {
+	return write(ctx, s, "stop flow "+r.ID.String(), func(ctx context.Context, t *txn) (storage.Flow, error) {
+		return settle.Stop(ctx, rows{t}, clock(r.Now), r)
+	})
+}
+
+// rows are the steps that package settle drives, in one transaction. SQLite has
+// one writer, so having written anything, or having begun immediately, is the
+// lock on every flow.
+type rows struct{ *txn }
+
+var _ settle.Rows = rows{}
+
+const flowByID = `SELECT` + flowColumns + ` FROM sequencer_flows WHERE id = ?`
+
+// LockFlows reads flows in id order.
+func (r rows) LockFlows(ctx context.Context, ids []storage.ID) ([]storage.Flow, error) {
+	flows := make([]storage.Flow, 0, len(ids))
+	for _, id := range byID(ids) {
+		err := r.each(ctx, func(rows *sql.Rows) error {
+			flows = append(flows, storage.Flow{})
+			return scanFlow(rows, &flows[len(flows)-1])
+		}, flowByID, id[:])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return flows, nil
+}
+
+const saveFlow = `
+UPDATE sequencer_flows
+SET phase = ?, state = ?, reason = ?, stop_state = ?, finished_at = ?, worker_id = ?, total = ?, completed = ?, failed = ?,
+	failed_allowed = ?, skipped = ?, cancelled = ?, interrupted = ?, undo_total = ?, undo_completed = ?, undo_failed = ?
+WHERE id = ?`
+
+// SaveFlow writes what changes in a flow.
+func (r rows) SaveFlow(ctx context.Context, f storage.Flow) error {
+	_, err := r.exec(ctx, saveFlow,
+		string(f.Phase), string(f.State), f.Reason, string(f.StopState), microsOf(f.FinishedAt), blobOf(f.WorkerID), f.Total, f.Completed, f.Failed,
+		f.FailedAllowed, f.Skipped, f.Cancelled, f.Interrupted, f.UndoTotal, f.UndoCompleted, f.UndoFailed, f.ID[:])
+	return err
+}
+
+// The members behind one execution, found through the primary key of edges, and
+// each by its own. A member at zero gets its due time, and with it a place in the
+// index of claimable rows.
+const release = `
+UPDATE sequencer_executions
+SET waits = max(waits - e.n, 0),
+	due_at = iif(waits > e.n, NULL, ?1 + delay_us),
+	deadline_at = iif(waits > e.n OR retry_for_us = 0, NULL, ?1 + delay_us + retry_for_us)
+FROM (SELECT to_id, count(*) AS n FROM sequencer_edges WHERE from_id = ?2 AND (?3 OR NOT needs) GROUP BY to_id) AS e
+WHERE id = e.to_id AND state = 'pending' AND waits > 0`
+
+// Release settles the edges that leave from.
+func (r rows) Release(ctx context.Context, now time.Time, from []storage.ID, needs bool) error {
+	for _, id := range from {
+		if _, err := r.exec(ctx, release, now.UnixMicro(), id[:], intOf(needs)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Both ends by primary key.
+const needing = `
+SELECT e.to_id FROM sequencer_edges AS e CROSS JOIN sequencer_executions AS x ON x.id = e.to_id
+WHERE e.from_id = ? AND e.needs = 1 AND x.state = 'pending'`
+
+// Needing finds who must not run because of from.
+func (r rows) Needing(ctx context.Context, from []storage.ID) ([]storage.Edge, error) {
+	var edges []storage.Edge
+	for _, id := range from {
+		err := r.each(ctx, func(rows *sql.Rows) error {
+			edges = append(edges, storage.Edge{From: id, Needs: true})
+			return rows.Scan((*idColumn)(&edges[len(edges)-1].To))
+		}, needing, id[:])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return edges, nil
+}
+
+// Cancelling takes pending rows alone: one that a worker has claimed meanwhile is
+// its worker's to end. One by primary key, many through the index of members.
+const (
+	cancelPending = `
+UPDATE sequencer_executions
+SET state = 'cancelled', finished_at = ?, reason = ?, holds_key = 0, parked = 0, cancel_asked = 0
+WHERE state = 'pending' AND `
+	cancelled = `
+RETURNING id, flow_id, name, kind, allowed_to_fail, undoes`
+
+	cancelOne     = cancelPending + `id = ?` + cancelled
+	cancelForward = cancelPending + `flow_id = ? AND kind <> 'undo'` + cancelled
+)
+
+// Cancel ends pending members.
+func (r rows) Cancel(ctx context.Context, now time.Time, members []settle.Cancellation) ([]settle.Ending, error) {
+	var endings []settle.Ending
+	for _, m := range members {
+		if err := r.each(ctx, cancelledInto(&endings, m.Reason), cancelOne, now.UnixMicro(), m.Reason, m.ID[:]); err != nil {
+			return nil, err
+		}
+	}
+	return endings, nil
+}
+
+// CancelPending ends all pending forward members of a flow.
+func (r rows) CancelPending(ctx context.Context, now time.Time, flow storage.ID, reason string) ([]settle.Ending, error) {
+	var endings []settle.Ending
+	err := r.each(ctx, cancelledInto(&endings, reason), cancelForward, now.UnixMicro(), reason, flow[:])
+	return endings, err
+}
+
+func cancelledInto(endings *[]settle.Ending, reason string) func(*sql.Rows) error {
+	return func(rows *sql.Rows) error {
+		e := settle.Ending{State: storage.Cancelled, Message: reason}
+		err := rows.Scan((*idColumn)(&e.ID), (*idColumn)(&e.FlowID), &e.Name, (*string)(&e.Kind), (*truthColumn)(&e.AllowedToFail), (*idColumn)(&e.Undoes))
+		*endings = append(*endings, e)
+		return err
+	}
+}
+
+// Through the index of members.
+const undoable = `SELECT` + executionColumns + ` FROM sequencer_executions
+WHERE flow_id = ? AND state = 'completed' AND undoable = 1 AND kind <> 'undo'
+ORDER BY finished_at DESC, position DESC`
+
+// Undoable lists what compensation undoes, in its order.
+func (r rows) Undoable(ctx context.Context, flow storage.ID) ([]storage.Execution, error) {
+	var targets []storage.Execution
+	err := r.each(ctx, collect(&targets), undoable, flow[:])
+	return targets, err
+}
+
+// Insert adds members to a flow. Unlike Enqueue it has nobody to refuse a
+// duplicate to: a member whose key somebody else holds goes in without it.
+func (r rows) Insert(ctx context.Context, now time.Time, members []storage.Execution, edges []storage.Edge) error {
+	flowOf := make(map[storage.ID]storage.ID, len(members))
+	for i := range members {
+		flowOf[members[i].ID] = members[i].FlowID
+	}
+	edges, waits, err := openEdges(edges, flowOf)
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		if m.UniqueKey != "" {
+			_, held, err := holderOf(ctx, r.txn, now, m.UniqueKey, true)
+			if err != nil {
+				return err
+			}
+			if held {
+				m.UniqueKey = ""
+			}
+		}
+		if err := insertExecution(ctx, r.txn, now, &m, waits[m.ID]); err != nil {
+			return err
+		}
+	}
+	return insertEdges(ctx, r.txn, edges)
+}
+
+// Both by primary key.
+const (
+	markUndone = `
+UPDATE sequencer_executions SET state = 'rolled_back', undo_error = '' WHERE id = ? AND state IN ('completed', 'failed')`
+	markUndoFailed = `UPDATE sequencer_executions SET undo_error = ? WHERE id = ?`
+)
+
+// MarkUndone makes what was undone rolled back.
+func (r rows) MarkUndone(ctx context.Context, _ time.Time, target storage.ID) error {
+	_, err := r.exec(ctx, markUndone, target[:])
+	return err
+}
+
+// MarkUndoFailed says why it was not.
+func (r rows) MarkUndoFailed(ctx context.Context, target storage.ID, message string) error {
+	_, err := r.exec(ctx, markUndoFailed, message, target[:])
+	return err
+}

@@ -1,0 +1,83 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// All by primary key.
+const (
+	lockByName = `SELECT` + lockColumns + ` WHERE l.name = ?`
+	takeLock   = `
+INSERT INTO sequencer_locks (name, worker_id, flow_id, acquired_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET worker_id = excluded.worker_id, flow_id = excluded.flow_id, acquired_at = excluded.acquired_at`
+	freeLock = `DELETE FROM sequencer_locks WHERE name = ? AND worker_id = ?`
+
+	// A lock outlives its worker's row only if somebody meddled; it then shows a
+	// worker without a face, who has left.
+	lockColumns = ` l.name, l.flow_id, l.acquired_at, l.worker_id, w.id IS NOT NULL AND w.left_at IS NULL,
+	coalesce(w.purpose, ''), coalesce(w.actor, ''), coalesce(w.hostname, ''), coalesce(w.boot, ''), coalesce(w.pid, 0),
+	coalesce(w.pid_start, ''), coalesce(w.build, 0), coalesce(w.version, ''), coalesce(w.queues, ''), coalesce(w.slots, 0),
+	w.joined_at, w.left_at, coalesce(w.dead, 0)
+FROM sequencer_locks AS l LEFT JOIN sequencer_workers AS w ON w.id = l.worker_id`
+)
+
+func lockDest(l *storage.LockState, present *bool) []any {
+	w := &l.Worker
+	return []any{
+		&l.Name, (*idColumn)(&l.Flow), (*instantColumn)(&l.AcquiredAt), (*idColumn)(&w.ID), (*truthColumn)(present),
+		&w.Purpose, &w.Actor, &w.Hostname, &w.Boot, (*intColumn)(&w.PID),
+		&w.PIDStart, &w.Build, &w.Version, (*listColumn)(&w.Queues), (*intColumn)(&w.Slots),
+		(*instantColumn)(&w.JoinedAt), (*instantColumn)(&w.LeftAt), (*truthColumn)(&w.Dead),
+	}
+}
+
+// Lock takes a named lock, see [storage.Leases]. Everything happens under the
+// write lock, so two takers cannot both find it free.
+func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
+	_, err := write(ctx, s, "lock "+r.Name, func(ctx context.Context, t *txn) (nothing, error) {
+		if err := mustBePresent(ctx, t, r.Worker); err != nil {
+			return nothing{}, err
+		}
+		var held storage.LockState
+		var present bool
+		found, err := t.one(ctx, lockDest(&held, &present), lockByName, r.Name)
+		switch {
+		case err != nil:
+			return nothing{}, err
+		case found && held.Worker.ID == r.Worker:
+			return nothing{}, nil
+		case found && present && !s.alive.provesDead(held.Worker.ID):
+			return nothing{}, &storage.LockedError{Lock: held}
+		}
+		_, err = t.exec(ctx, takeLock, r.Name, r.Worker[:], blobOf(r.Flow), clock(r.Now).UnixMicro())
+		return nothing{}, err
+	})
+	return err
+}
+
+// Unlock frees a lock that the worker holds, see [storage.Leases].
+func (s *Store) Unlock(ctx context.Context, name string, worker storage.ID) error {
+	_, err := write(ctx, s, "unlock "+name, func(ctx context.Context, t *txn) (nothing, error) {
+		_, err := t.exec(ctx, freeLock, name, worker[:])
+		return nothing{}, err
+	})
+	return err
+}
+
+const allLocks = `SELECT` + lockColumns + ` ORDER BY l.name`
+
+// Locks lists the locks that are held.
+func (s *Store) Locks(ctx context.Context) ([]storage.LockState, error) {
+	list := []storage.LockState{}
+	err := s.read(ctx, func(rows *sql.Rows) error {
+		var l storage.LockState
+		var present bool
+		err := rows.Scan(lockDest(&l, &present)...)
+		list = append(list, l)
+		return err
+	}, allLocks)
+	return list, s.fail("list locks", err)
+}

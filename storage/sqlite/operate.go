@@ -1,0 +1,297 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/settle"
+)
+
+// Operate carries out an operator's order, see [storage.Operator].
+func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Execution, error) {
+	return write(ctx, s, string(o.Action), func(ctx context.Context, t *txn) ([]storage.Execution, error) {
+		return operate(ctx, t, clock(o.Now), o)
+	})
+}
+
+func operate(ctx context.Context, t *txn, now time.Time, o storage.Order) ([]storage.Execution, error) {
+	if o.Action == storage.ActUnlock {
+		n, err := t.exec(ctx, breakLock, o.Lock)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("lock %q: %w", o.Lock, storage.ErrNotFound)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return []storage.Execution{}, audit(ctx, t, now, o.Actor, string(o.Action), o.Lock, 1, o.Reason)
+	}
+	ids := distinct(o.IDs)
+	found, err := byIDs(ctx, t, ids)
+	if err != nil {
+		return nil, err
+	}
+	switch o.Action {
+	case storage.ActRetry:
+		err = retry(ctx, t, now, o, found)
+	case storage.ActCancel:
+		err = cancel(ctx, t, now, o, found)
+	case storage.ActComplete:
+		err = resolve(ctx, t, now, o, found, storage.Completed)
+	case storage.ActFail:
+		err = resolve(ctx, t, now, o, found, storage.Failed)
+	default:
+		err = fmt.Errorf("unknown action %q", o.Action)
+	}
+	if err != nil {
+		return nil, err
+	}
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	if err := audit(ctx, t, now, o.Actor, string(o.Action), strings.Join(texts, " "), len(ids), o.Reason); err != nil {
+		return nil, err
+	}
+	return byIDs(ctx, t, ids)
+}
+
+// By primary key.
+const breakLock = `DELETE FROM sequencer_locks WHERE name = ?`
+
+const executionByID = `SELECT` + executionColumns + ` FROM sequencer_executions WHERE id = ?`
+
+// byIDs reads executions in the order of ids; one that is missing is an error.
+func byIDs(ctx context.Context, t *txn, ids []storage.ID) ([]storage.Execution, error) {
+	list := make([]storage.Execution, 0, len(ids))
+	for i, id := range ids {
+		if err := t.each(ctx, collect(&list), executionByID, id[:]); err != nil {
+			return nil, err
+		}
+		if len(list) == i {
+			return nil, fmt.Errorf("execution %s: %w", id, storage.ErrNotFound)
+		}
+	}
+	return list, nil
+}
+
+// distinct drops repeated ids.
+func distinct(ids []storage.ID) []storage.ID {
+	seen := make(map[storage.ID]bool, len(ids))
+	var list []storage.ID
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// mayBecome returns a *storage.TransitionError unless all executions are in one
+// of the states that the action starts from.
+func mayBecome(found []storage.Execution, to storage.State, from ...storage.State) error {
+	for i := range found {
+		e := &found[i]
+		allowed := false
+		for _, state := range from {
+			allowed = allowed || e.State == state
+		}
+		if !allowed {
+			return &storage.TransitionError{ID: e.ID, Name: e.Name, From: e.State, To: to}
+		}
+	}
+	return nil
+}
+
+// Counters start anew: what was delivered so far is excused, which keeps the
+// fence rising. By primary key.
+const retryOne = `
+UPDATE sequencer_executions
+SET state = 'pending', queue = ?, worker_id = ?, due_at = ?, deadline_at = ?, waits = ?, finished_at = NULL,
+	excused = delivery, errors = 0, losses = 0, parked = 0, cancel_asked = 0, holds_key = unique_key IS NOT NULL,
+	reason = '', for_now = 0, environment = ''
+WHERE id = ?`
+
+// retry takes executions back to pending. Their unique keys are taken again; a
+// flow that is over runs again, and edges between two executions of the order
+// hold once more.
+func retry(ctx context.Context, t *txn, now time.Time, o storage.Order, found []storage.Execution) error {
+	if err := mayBecome(found, storage.Pending, storage.Failed, storage.Cancelled, storage.Interrupted); err != nil {
+		return err
+	}
+	err := changeFlows(ctx, t, found, func(f *storage.Flow, members []*storage.Execution) error {
+		if !f.Over() {
+			return fmt.Errorf("execution %s of %s: its flow %s is still running", members[0].ID, members[0].Name, f.ID)
+		}
+		f.State, f.FinishedAt, f.WorkerID = storage.Running, time.Time{}, o.Home
+		f.StopState, f.Reason = "", ""
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	waits, err := waitsAmong(ctx, t, found)
+	if err != nil {
+		return err
+	}
+	for i := range found {
+		e := &found[i]
+		if e.UniqueKey != "" {
+			holder, held, err := holderOf(ctx, t, now, e.UniqueKey, true)
+			if err != nil {
+				return err
+			}
+			if held {
+				return &storage.DuplicateError{Name: e.Name, Key: e.UniqueKey, HolderID: holder}
+			}
+		}
+		queue := cmp.Or(o.Queue, e.Queue)
+		var home, due, deadline any
+		if strings.HasPrefix(queue, storage.PrivateQueue) {
+			home = blobOf(o.Home)
+		}
+		if waits[e.ID] == 0 {
+			due = now.UnixMicro()
+			if e.RetryFor > 0 {
+				deadline = now.Add(e.RetryFor).UnixMicro()
+			}
+		}
+		if _, err := t.exec(ctx, retryOne, queue, home, due, deadline, waits[e.ID], e.ID[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// By the index of edges to a member.
+const edgesTo = `SELECT from_id, needs FROM sequencer_edges WHERE to_id = ?`
+
+// waitsAmong counts for each execution the edges that lead to it from another one
+// of the list.
+func waitsAmong(ctx context.Context, t *txn, list []storage.Execution) (map[storage.ID]int, error) {
+	in := make(map[storage.ID]bool, len(list))
+	for i := range list {
+		in[list[i].ID] = true
+	}
+	waits := map[storage.ID]int{}
+	for i := range list {
+		e := &list[i]
+		if e.FlowID.IsZero() {
+			continue
+		}
+		edges, err := edgesInto(ctx, t, e.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, edge := range edges {
+			if in[edge.From] {
+				waits[e.ID]++
+			}
+		}
+	}
+	return waits, nil
+}
+
+// changeFlows uncounts the endings of executions in their flows, lets change look
+// at each, and saves it.
+func changeFlows(ctx context.Context, t *txn, found []storage.Execution, change func(*storage.Flow, []*storage.Execution) error) error {
+	members := map[storage.ID][]*storage.Execution{}
+	var ids []storage.ID
+	for i := range found {
+		e := &found[i]
+		if e.FlowID.IsZero() {
+			continue
+		}
+		if members[e.FlowID] == nil {
+			ids = append(ids, e.FlowID)
+		}
+		members[e.FlowID] = append(members[e.FlowID], e)
+	}
+	flows, err := rows{t}.LockFlows(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for i := range flows {
+		f := &flows[i]
+		if err := change(f, members[f.ID]); err != nil {
+			return err
+		}
+		for _, e := range members[f.ID] {
+			f.Count(e.Kind, e.State, e.AllowedToFail, -1)
+		}
+		if err := (rows{t}).SaveFlow(ctx, *f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// By primary key. The worker that runs it reads cancel_asked when it renews.
+const askToStop = `UPDATE sequencer_executions SET cancel_asked = 1 WHERE id = ? AND state = 'running'`
+
+// cancel ends what is pending and asks what is running to stop.
+func cancel(ctx context.Context, t *txn, now time.Time, o storage.Order, found []storage.Execution) error {
+	if err := mayBecome(found, storage.Cancelled, storage.Pending, storage.Running); err != nil {
+		return err
+	}
+	var pending []settle.Cancellation
+	for i := range found {
+		e := &found[i]
+		if e.State == storage.Pending {
+			pending = append(pending, settle.Cancellation{ID: e.ID, Reason: o.Reason})
+			continue
+		}
+		if _, err := t.exec(ctx, askToStop, e.ID[:]); err != nil {
+			return err
+		}
+	}
+	endings, err := rows{t}.Cancel(ctx, now, pending)
+	if err != nil {
+		return err
+	}
+	_, err = settle.Endings(ctx, rows{t}, now, endings)
+	return err
+}
+
+// By primary key.
+const resolveOne = `UPDATE sequencer_executions SET state = ?, finished_at = ? WHERE id = ?`
+
+// resolve gives interrupted executions the end that a person vouches for. Their
+// flows count them anew, as if the worker had lived to say so.
+func resolve(ctx context.Context, t *txn, now time.Time, _ storage.Order, found []storage.Execution, to storage.State) error {
+	if err := mayBecome(found, to, storage.Interrupted); err != nil {
+		return err
+	}
+	err := changeFlows(ctx, t, found, func(f *storage.Flow, _ []*storage.Execution) error {
+		f.State, f.FinishedAt = storage.Running, time.Time{}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	endings := make([]settle.Ending, len(found))
+	for i := range found {
+		e := &found[i]
+		if _, err := t.exec(ctx, resolveOne, string(to), now.UnixMicro(), e.ID[:]); err != nil {
+			return err
+		}
+		endings[i] = settle.Ending{
+			ID: e.ID, FlowID: e.FlowID, Name: e.Name, Kind: e.Kind, State: to,
+			AllowedToFail: e.AllowedToFail, Undoes: e.Undoes, Message: e.LastError,
+		}
+	}
+	_, err = settle.Endings(ctx, rows{t}, now, endings)
+	return err
+}
+
+const insertAudit = `INSERT INTO sequencer_audit (id, at, actor, action, target, count, reason) VALUES (?, ?, ?, ?, ?, ?, ?)`
+
+func audit(ctx context.Context, t *txn, now time.Time, actor, action, target string, count int, reason string) error {
+	id := storage.NewID()
+	_, err := t.exec(ctx, insertAudit, id[:], now.UnixMicro(), actor, action, target, count, reason)
+	return err
+}

@@ -1,0 +1,213 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// read runs a query on the readers' pool.
+func (s *Store) read(ctx context.Context, row func(*sql.Rows) error, query string, args ...any) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	rows, err := s.reader.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // eachRow closes them
+	if err != nil {
+		return err
+	}
+	return eachRow(rows, row)
+}
+
+// The partial index of ordered operations and migrations has them in this order;
+// there are few, however many rows the ledger has.
+const newest = `
+SELECT` + executionColumns + ` FROM sequencer_executions WHERE id IN (
+	SELECT id FROM (
+		SELECT id, row_number() OVER (PARTITION BY kind, name ORDER BY finished_at IS NULL DESC, created_at DESC, id DESC) AS place
+		FROM sequencer_executions INDEXED BY sequencer_executions_newest
+		WHERE (kind = 'ordered' OR kind = 'migration')
+			AND state <> 'cancelled' AND NOT (state = 'skipped' AND environment <> '' AND environment <> ?))
+	WHERE place = 1)
+ORDER BY name, kind`
+
+// Newest lists the effective row of each ordered operation and migration.
+func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Execution, error) {
+	list := []storage.Execution{}
+	err := s.read(ctx, collect(&list), newest, r.Environment)
+	return list, s.fail("read the newest executions", err)
+}
+
+// Executions lists what a filter selects, a page at a time.
+func (s *Store) Executions(ctx context.Context, f storage.Filter) ([]storage.Execution, error) {
+	list := []storage.Execution{}
+	where, err := conditions(f)
+	if err != nil {
+		return nil, err
+	}
+	err = s.read(ctx, collect(&list), where.text(`SELECT`+executionColumns+` FROM sequencer_executions AS x`), where.args...)
+	return list, s.fail("list executions", err)
+}
+
+// Through the primary key.
+const attemptsOf = `
+SELECT execution_id, delivery, number, worker_id, started_at, finished_at, outcome, type, message, trace, context, error_group
+FROM sequencer_attempts WHERE execution_id IN (SELECT unhex(value) FROM json_each(?))
+ORDER BY finished_at, execution_id, delivery`
+
+// Attempts lists the recorded attempts of executions, oldest first.
+func (s *Store) Attempts(ctx context.Context, executions ...storage.ID) ([]storage.Attempt, error) {
+	list := []storage.Attempt{}
+	err := s.read(ctx, func(rows *sql.Rows) error {
+		var a storage.Attempt
+		err := rows.Scan((*idColumn)(&a.ExecutionID), (*intColumn)(&a.Delivery), (*intColumn)(&a.Number), (*idColumn)(&a.WorkerID),
+			(*instantColumn)(&a.StartedAt), (*instantColumn)(&a.FinishedAt), &a.Outcome, &a.Type, &a.Message, &a.Trace, &a.Context, &a.Group)
+		list = append(list, a)
+		return err
+	}, attemptsOf, idsOf(executions))
+	return list, s.fail("list attempts", err)
+}
+
+// Flows lists flows, newest first.
+func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow, error) {
+	where := &selection{order: ` ORDER BY created_at DESC, id DESC`, limit: page(f.Limit)}
+	if len(f.IDs) > 0 {
+		where.and(`id IN (SELECT unhex(value) FROM json_each(?))`, idsOf(f.IDs))
+	}
+	if len(f.Kinds) > 0 {
+		where.and(`kind IN (SELECT value FROM json_each(?))`, listOf(texts(f.Kinds)))
+	}
+	if f.Open {
+		where.and(`finished_at IS NULL`)
+	}
+	list := []storage.Flow{}
+	err := s.read(ctx, func(rows *sql.Rows) error {
+		list = append(list, storage.Flow{})
+		return scanFlow(rows, &list[len(list)-1])
+	}, where.text(`SELECT`+flowColumns+` FROM sequencer_flows`), where.args...)
+	return list, s.fail("list flows", err)
+}
+
+// Members through their index, edges through the primary key.
+const edgesOfFlow = `
+SELECT e.from_id, e.to_id, e.needs FROM sequencer_executions AS x CROSS JOIN sequencer_edges AS e ON e.from_id = x.id
+WHERE x.flow_id = ? ORDER BY e.from_id, e.to_id, e.needs`
+
+// Edges lists the edges of a flow.
+func (s *Store) Edges(ctx context.Context, flow storage.ID) ([]storage.Edge, error) {
+	list := []storage.Edge{}
+	err := s.read(ctx, func(rows *sql.Rows) error {
+		var e storage.Edge
+		err := rows.Scan((*idColumn)(&e.From), (*idColumn)(&e.To), (*truthColumn)(&e.Needs))
+		list = append(list, e)
+		return err
+	}, edgesOfFlow, flow[:])
+	return list, s.fail("list edges", err)
+}
+
+func edgesInto(ctx context.Context, t *txn, to storage.ID) ([]storage.Edge, error) {
+	var list []storage.Edge
+	err := t.each(ctx, func(rows *sql.Rows) error {
+		e := storage.Edge{To: to}
+		err := rows.Scan((*idColumn)(&e.From), (*truthColumn)(&e.Needs))
+		list = append(list, e)
+		return err
+	}, edgesTo, to[:])
+	return list, err
+}
+
+// The first through the index of those present, the second by primary key.
+const workersPresent = `
+SELECT` + workerColumns + ` FROM sequencer_workers AS w WHERE w.left_at IS NULL
+UNION
+SELECT` + workerColumns + ` FROM sequencer_workers AS w WHERE w.id IN (SELECT unhex(value) FROM json_each(?))
+ORDER BY 12, 1`
+
+// Workers lists those that have not left, and those asked for.
+func (s *Store) Workers(ctx context.Context, ids ...storage.ID) ([]storage.Worker, error) {
+	list := []storage.Worker{}
+	err := s.read(ctx, func(rows *sql.Rows) error {
+		list = append(list, storage.Worker{})
+		return rows.Scan(workerDest(&list[len(list)-1])...)
+	}, workersPresent, idsOf(ids))
+	return list, s.fail("list workers", err)
+}
+
+const countAll = `SELECT queue, state, count(*) FROM sequencer_executions GROUP BY queue, state ORDER BY queue, state`
+
+// Counts counts all executions, live and over. It reads the whole table.
+func (s *Store) Counts(ctx context.Context) ([]storage.Count, error) {
+	list := []storage.Count{}
+	err := s.read(ctx, func(rows *sql.Rows) error {
+		var c storage.Count
+		err := rows.Scan(&c.Queue, (*string)(&c.State), &c.N)
+		list = append(list, c)
+		return err
+	}, countAll)
+	return list, s.fail("count executions", err)
+}
+
+// By primary key, which begins with the minute.
+const statsBetween = `
+SELECT minute_at, queue, name, ending, n, ran_us, waited_us FROM sequencer_stats
+WHERE minute_at >= ? AND minute_at < ? ORDER BY minute_at, queue, name, ending`
+
+// Stats lists statistics by the minute.
+func (s *Store) Stats(ctx context.Context, f storage.StatsFilter) ([]storage.Stat, error) {
+	since, until := int64(0), int64(1<<62)
+	if !f.Since.IsZero() {
+		since = f.Since.UnixMicro()
+	}
+	if !f.Until.IsZero() {
+		until = f.Until.UnixMicro()
+	}
+	list := []storage.Stat{}
+	err := s.read(ctx, func(rows *sql.Rows) error {
+		var st storage.Stat
+		err := rows.Scan((*instantColumn)(&st.Minute), &st.Queue, &st.Name, &st.Ending, &st.N, (*durationColumn)(&st.Ran), (*durationColumn)(&st.Waited))
+		list = append(list, st)
+		return err
+	}, statsBetween, since, until)
+	return list, s.fail("read statistics", err)
+}
+
+// Through the index of audit entries by time.
+const auditEntries = `
+SELECT id, at, actor, action, target, count, reason FROM sequencer_audit
+WHERE instr(target, ?) > 0 ORDER BY at DESC, id DESC LIMIT ?`
+
+// Audit lists what people did, newest first.
+func (s *Store) Audit(ctx context.Context, f storage.AuditFilter) ([]storage.AuditEntry, error) {
+	list := []storage.AuditEntry{}
+	err := s.read(ctx, func(rows *sql.Rows) error {
+		var e storage.AuditEntry
+		err := rows.Scan((*idColumn)(&e.ID), (*instantColumn)(&e.At), &e.Actor, &e.Action, &e.Target, (*intColumn)(&e.Count), &e.Reason)
+		list = append(list, e)
+		return err
+	}, auditEntries, f.Target, page(f.Limit))
+	return list, s.fail("read the audit", err)
+}
+
+// micros is t as a bound of a listing.
+func micros(t time.Time) int64 { return t.UnixMicro() }
+
+// texts are the values of a list of named strings.
+func texts[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = string(v)
+	}
+	return out
+}
+
+// page is the length of a listing.
+func page(limit int) int {
+	if limit <= 0 {
+		return 100
+	}
+	return min(limit, 10_000)
+}
+
+var errShortPrefix = fmt.Errorf("a prefix of an id has at least 8 characters")

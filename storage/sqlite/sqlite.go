@@ -1,0 +1,193 @@
+// Package sqlite keeps the ledger in one SQLite database file, beside the
+// user's own tables if they like.
+//
+// # How it works
+//
+// SQLite lets one connection write at a time, so the store owns one. Calls that
+// write (Enqueue, Claim, Finish, …) are handed to one goroutine, which runs all
+// that have gathered while the previous transaction was in flight in the next
+// one: a busy store commits once for many callers, an idle one commits each call
+// at once. Inside a shared transaction every call has a savepoint of its own, so
+// one that fails does not disturb the others. A transaction that a handler asked
+// for (see [Store.TxKinds]) is the same connection: while it is open, other
+// writes wait behind it, and each may give up when its context does.
+//
+// Readers use a pool of their own. In WAL mode they neither wait for the writer
+// nor hold it up.
+//
+// # What is durable
+//
+// A call that has returned survives the death of the process, always. With
+// [Normal], the default, the last commits before a power failure or a crash of
+// the operating system may be lost, as a whole and in order (the database stays
+// consistent; what is lost is what the system had not yet written to the disk).
+// With [Full] each commit waits for the disk and survives that too. Durability
+// belongs to the handle, so a deploy run can open the same file with Full.
+//
+// # Who is alive
+//
+// All processes on one SQLite file run on one machine, so no clock is asked
+// whether a worker lives: each worker holds an operating system lock on a file in
+// the directory <database>-workers, which the kernel drops when its process ends,
+// however it ends. A worker is dead when somebody else can take that lock. A
+// process that is merely stopped or slow keeps it, and is waited for. The
+// directory belongs to the database while workers run: do not delete it.
+//
+// # Where things are
+//
+// The schema is schema/*.sql. Statements stand above the methods that send them:
+// enqueue.go, claim.go and finish.go are the path of an execution, flow.go the
+// steps that package settle drives, lease.go and lock.go liveness, operate.go
+// what people do, read.go every question.
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+	_ "modernc.org/sqlite" // the driver, pure Go
+)
+
+// Durability says what a commit waits for.
+type Durability int
+
+const (
+	// Normal survives the death of the process. A power failure may take the last
+	// commits with it, never parts of one.
+	Normal Durability = iota
+	// Full waits for the disk at each commit and survives a power failure.
+	Full
+)
+
+// Options of [Open]; the zero value works.
+type Options struct {
+	// Durability of the writer; default Normal.
+	Durability Durability
+	// BusyTimeout is how long a write waits for another process that is writing;
+	// default 10 s. A shorter context ends the wait earlier.
+	BusyTimeout time.Duration
+	// Readers is the number of connections that answer questions; default 4.
+	Readers int
+}
+
+// Store is a ledger in a SQLite database.
+type Store struct {
+	loc    location
+	writer *writer
+	reader *sql.DB
+	anchor *sql.Conn // keeps a database in memory alive
+	alive  *liveness
+	usable atomic.Bool // the schema has been found usable
+
+	mu     sync.Mutex // guards users and closed
+	users  *sql.DB
+	closed bool
+
+	opts Options
+}
+
+var _ storage.TxStore = (*Store)(nil)
+
+// Open makes a store on the database at path: a file path, a file: URI (its
+// query is kept, so mode=ro works), or :memory: for one that lives as long as the
+// Store. The file is not created before Setup; until then every other method
+// answers with a *storage.SchemaError.
+func Open(ctx context.Context, path string, opts Options) (*Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	opts.BusyTimeout = cmp.Or(opts.BusyTimeout, 10*time.Second)
+	opts.Readers = cmp.Or(opts.Readers, 4)
+	loc, err := locate(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{loc: loc, opts: opts, alive: newLiveness(loc)}
+	writing, err := sql.Open("sqlite", loc.writerDSN(opts))
+	if err != nil {
+		return nil, s.translate(err)
+	}
+	writing.SetMaxOpenConns(1)
+	s.writer = newWriter(writing)
+	if s.reader, err = sql.Open("sqlite", loc.readerDSN(opts)); err != nil {
+		_ = writing.Close()
+		return nil, s.translate(err)
+	}
+	s.reader.SetMaxOpenConns(opts.Readers)
+	s.reader.SetMaxIdleConns(opts.Readers)
+	if loc.memory {
+		if s.anchor, err = s.reader.Conn(ctx); err != nil {
+			_ = s.Close()
+			return nil, s.translate(err)
+		}
+		s.reader.SetMaxOpenConns(opts.Readers + 1)
+	}
+	return s, nil
+}
+
+// Name is "sqlite".
+func (s *Store) Name() string { return "sqlite" }
+
+// Path is the database file; empty for a database in memory.
+func (s *Store) Path() string { return s.loc.path }
+
+// DB returns a handle on the same database for the user's own tables and for
+// migrations. It has connections of its own, never the store's writer, and its
+// transactions take the write lock when they begin (unless they are read-only),
+// waiting for it as long as BusyTimeout. The store closes it.
+func (s *Store) DB() (*sql.DB, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, storage.ErrClosed
+	}
+	if s.users == nil {
+		db, err := sql.Open("sqlite", s.loc.usersDSN(s.opts))
+		if err != nil {
+			return nil, s.translate(err)
+		}
+		db.SetMaxOpenConns(4)
+		s.users = db
+	}
+	return s.users, nil
+}
+
+// Close ends calls in flight with storage.ErrClosed, frees the file locks of the
+// workers that joined through this Store, and closes every connection.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	users := s.users
+	s.mu.Unlock()
+
+	errs := []error{s.writer.close(), s.alive.close()}
+	if s.anchor != nil {
+		errs = append(errs, s.anchor.Close())
+	}
+	if s.reader != nil {
+		errs = append(errs, s.reader.Close())
+	}
+	if users != nil {
+		errs = append(errs, users.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// clock is a request's Now, or the process clock when it is zero, in the
+// resolution that the ledger keeps.
+func clock(now time.Time) time.Time {
+	if now.IsZero() {
+		now = time.Now()
+	}
+	return now.UTC().Truncate(time.Microsecond)
+}
