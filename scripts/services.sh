@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# Sees to it that the servers the tests need can be reached, and says where they are.
+#
+#   scripts/services.sh up      start, or on Debian as root install, what is missing
+#   scripts/services.sh env     the same, then print the export lines for the tests:
+#                               eval "$(scripts/services.sh env)"
+#   scripts/services.sh clean   drop the schemas that killed tests left behind
+#
+# A server named by SEQUENCER_TEST_…_URL is taken as it is and never touched, except by clean. Otherwise the server of this
+# machine is used, and a role and a database of our own are made on it. Every step may be repeated.
+#
+# One function per server, called from up(); another server is another function. Talk goes to stderr.
+set -euo pipefail
+
+say() { printf 'services: %s\n' "$*" >&2; }
+
+# give_up REASON, then remedies one per line
+give_up() {
+	say "$1"
+	shift
+	printf '  %s\n' "$@" >&2
+	exit 1
+}
+
+on_debian_as_root() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+updated=
+install_packages() {
+	say "installing $*"
+	export DEBIAN_FRONTEND=noninteractive
+	if [ -z "$updated" ]; then
+		apt-get -q update >&2 || say 'the lists of packages could not be renewed; going on with the old ones'
+		updated=yes
+	fi
+	apt-get -q install -y --no-install-recommends "$@" >&2
+}
+
+# wait_for SECONDS COMMAND…
+wait_for() {
+	local left=$1
+	shift
+	until "$@" >/dev/null 2>&1; do
+		left=$((left - 1))
+		[ "$left" -gt 0 ] || return 1
+		sleep 1
+	done
+}
+
+# The race detector needs a C compiler.
+c_compiler() {
+	command -v "${CC:-gcc}" >/dev/null || command -v cc >/dev/null && return
+	on_debian_as_root || give_up 'no C compiler, and the race detector needs one' 'install gcc or clang and run this again'
+	install_packages gcc libc6-dev
+}
+
+# --- PostgreSQL -----------------------------------------------------------------------------------------------------
+
+pg_role=sequencer_test # role, password and database have one name; internal/testdb knows it too
+pg_port=5432
+pg_url() { printf 'postgres://%s:%s@127.0.0.1:%s/%s?sslmode=disable' $pg_role $pg_role "$pg_port" $pg_role; }
+
+pg_answers() { PGCONNECT_TIMEOUT=5 psql -X -q -d "$1" -c 'select 1' </dev/null >/dev/null 2>&1; }
+
+# Runs SQL from stdin as an administrator: the user postgres without a password over TCP, else by the socket (as root by
+# becoming that user), else whoever calls.
+pg_admin() {
+	local trusted="postgres://postgres@127.0.0.1:$pg_port/postgres"
+	local psql="psql -X -q -v ON_ERROR_STOP=1"
+	if pg_answers "$trusted"; then
+		$psql -d "$trusted"
+	elif [ "$(id -u)" = 0 ]; then
+		(cd / && su postgres -s /bin/sh -c "$psql -p $pg_port -d postgres")
+	else
+		$psql -p "$pg_port" -d postgres
+	fi
+}
+
+pg_start_debian() {
+	# The tools of postgresql-common may be there without any server.
+	if ! command -v pg_ctlcluster >/dev/null || ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then
+		install_packages postgresql
+	fi
+	local line version cluster
+	line=$(pg_lsclusters -h | tail -n 1)
+	if [ -z "$line" ]; then
+		version=$(compgen -G '/usr/lib/postgresql/*/bin/postgres' | cut -d / -f 5 | sort -n | tail -n 1)
+		say "making a PostgreSQL $version cluster"
+		pg_createcluster "$version" main >&2
+		line=$(pg_lsclusters -h | tail -n 1)
+	fi
+	read -r version cluster pg_port _ <<<"$line"
+	if ! pg_lsclusters -h | grep -q "^$version  *$cluster .* online"; then
+		say "starting PostgreSQL $version on port $pg_port"
+		# A pid file that outlived its server makes this fail although the server then runs: what counts is the wait below.
+		pg_ctlcluster --skip-systemctl-redirect "$version" "$cluster" start >&2 || true
+	fi
+	wait_for 30 pg_isready -q -h 127.0.0.1 -p "$pg_port" || give_up \
+		"PostgreSQL $version does not answer on 127.0.0.1:$pg_port" \
+		"its log: /var/log/postgresql/postgresql-$version-$cluster.log"
+}
+
+pg_prepare() {
+	say "making role and database $pg_role on 127.0.0.1:$pg_port"
+	pg_admin >&2 <<SQL
+do \$\$ begin
+	if not exists (select from pg_roles where rolname = '$pg_role') then
+		create role $pg_role;
+	end if;
+end \$\$;
+alter role $pg_role login password '$pg_role';
+select 'create database $pg_role owner $pg_role' where not exists (select from pg_database where datname = '$pg_role') \gexec
+SQL
+}
+
+postgres() {
+	if [ -n "${SEQUENCER_TEST_POSTGRES_URL:-}" ]; then
+		if command -v psql >/dev/null && ! pg_answers "$SEQUENCER_TEST_POSTGRES_URL"; then
+			give_up 'the server in SEQUENCER_TEST_POSTGRES_URL does not answer' \
+				'start it, correct the variable, or unset it to use the server of this machine'
+		fi
+		return
+	fi
+	if ! command -v psql >/dev/null || ! pg_answers "$(pg_url)"; then
+		if on_debian_as_root; then
+			pg_start_debian
+		elif ! command -v psql >/dev/null || ! wait_for 1 pg_isready -q -h 127.0.0.1 -p $pg_port; then
+			give_up "no PostgreSQL on 127.0.0.1:$pg_port, and this script installs one only on Debian as root" \
+				'either install and start PostgreSQL (14 or newer, with psql) and run this again,' \
+				'or: export SEQUENCER_TEST_POSTGRES_URL=postgres://user:password@host:5432/database' \
+				'    (the user must be allowed to create schemas in that database)'
+		fi
+		pg_answers "$(pg_url)" || pg_prepare || give_up "cannot make the role and database $pg_role" \
+			'as an administrator of the server:' \
+			"  create role $pg_role login password '$pg_role';" \
+			"  create database $pg_role owner $pg_role;"
+		pg_answers "$(pg_url)" || give_up "$(pg_url) does not answer" \
+			'let the role log in with its password over TCP from 127.0.0.1 (pg_hba.conf), or set SEQUENCER_TEST_POSTGRES_URL'
+	fi
+	SEQUENCER_TEST_POSTGRES_URL=$(pg_url)
+}
+
+postgres_clean() {
+	psql -X -q -v ON_ERROR_STOP=1 -d "$SEQUENCER_TEST_POSTGRES_URL" >&2 <<'SQL'
+select format('drop schema %I cascade', nspname) from pg_namespace where nspname ~ '^test_[0-9a-f]{16}$' \gexec
+SQL
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+up() {
+	c_compiler
+	postgres
+	say "PostgreSQL is at $(sed -E 's#(//[^:/@]*):[^@]*@#\1:…@#' <<<"$SEQUENCER_TEST_POSTGRES_URL")"
+}
+
+case "${1:-up}" in
+up) up ;;
+env)
+	up
+	printf 'export SEQUENCER_TEST_POSTGRES_URL=%q\n' "$SEQUENCER_TEST_POSTGRES_URL"
+	;;
+clean)
+	up
+	postgres_clean
+	;;
+*)
+	sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p;}' "$0" >&2
+	exit 2
+	;;
+esac
