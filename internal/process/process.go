@@ -1,0 +1,45 @@
+// Package process tells one process from another on the same machine, well enough
+// to say that one is gone. Host names and pids alone are not: containers share
+// the first and repeat the second, and the kernel hands pids out again.
+package process
+
+import (
+	"os"
+	"strconv"
+)
+
+// Identity is what a process can say about itself.
+type Identity struct {
+	Hostname string
+	Boot     string // equal only inside one boot and one pid namespace; "" = unknown
+	PID      int
+	Start    string // when the process began, by the kernel's count; "" = unknown
+}
+
+// Self is this process.
+func Self() Identity {
+	host, _ := os.Hostname()
+	id := Identity{Hostname: host, Boot: bootID(), PID: os.Getpid()}
+	id.Start = startOf(id.PID)
+	return id
+}
+
+// Gone reports whether the process other is proved dead by looking from here.
+// False means alive or unknown: then only a lease can tell.
+func (self Identity) Gone(other Identity) bool {
+	if self.Boot == "" || other.Boot != self.Boot || other.Start == "" || other.PID == 0 {
+		return false
+	}
+	return startOf(other.PID) != other.Start
+}
+
+// String names the process for people.
+func (self Identity) String() string {
+	return self.Hostname + " pid " + strconv.Itoa(self.PID)
+}
+
+// Of is the identity of another process of this machine, for tests.
+func Of(self Identity, pid int) Identity {
+	self.PID, self.Start = pid, startOf(pid)
+	return self
+}
