@@ -1,0 +1,404 @@
+package sequencer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gosequencer/sequencer/internal/engine"
+	"github.com/gosequencer/sequencer/migration"
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// session is what the attempts of one call have in common: the lease they run
+// under, and the errors they ended with, kept as Go errors for the caller.
+type session struct {
+	lease *engine.Lease
+	run   storage.ID // the deploy run, if it is one
+	tasks int
+	errs  *errorLog
+	ended *endings
+}
+
+func (s session) worker() storage.ID { return s.lease.Worker.ID }
+
+// errorLog keeps the latest error of each execution.
+type errorLog struct {
+	mu   sync.Mutex
+	errs map[storage.ID]error
+}
+
+func (l *errorLog) set(id storage.ID, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.errs == nil {
+		l.errs = map[storage.ID]error{}
+	}
+	l.errs[id] = err
+}
+
+func (l *errorLog) get(id storage.ID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.errs[id]
+}
+
+// endings are the executions that came to their end in this session.
+type endings struct {
+	mu  sync.Mutex
+	ids map[storage.ID]bool
+}
+
+func (l *endings) add(id storage.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ids == nil {
+		l.ids = map[storage.ID]bool{}
+	}
+	l.ids[id] = true
+}
+
+func (l *endings) has(id storage.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ids[id]
+}
+
+// attempts is the one pipeline, as the engine calls it: for deploy runs, workers,
+// synchronous execution and rollbacks alike (S6.1). Nothing else calls a handler.
+//
+// decode → environment → middleware → condition → before → handler → outcome →
+// commit (with the handler's transaction, if it asked for one) → events and hooks,
+// which can no longer change anything.
+func (s *Sequencer) attempts(sess session) engine.Attempt {
+	return func(ctx context.Context, e storage.Execution, next func() *storage.ClaimRequest) engine.Verdict {
+		a := &Attempt{
+			ID: e.ID.String(), Name: e.Name, Number: e.Attempts(), Tags: e.Tags, Undo: e.Kind == storage.Undo,
+			seq: s, exec: e, session: sess,
+		}
+		if !sess.run.IsZero() {
+			a.RunID = sess.run.String()
+		}
+		if e.Kind == storage.Migration {
+			return s.attemptMigration(ctx, a, next)
+		}
+		if park, ok := a.prepare(); !ok {
+			return engine.Verdict{Outcome: park}
+		}
+		s.emit(ctx, a.event(EventStarted, nil))
+		began := time.Now()
+		// The handler's transaction is begun with this context and ends with it, so it
+		// must outlive the commit.
+		actx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		end := a.run(actx, cancel)
+		return a.conclude(ctx, end, began, next)
+	}
+}
+
+// prepare finds the registration. A row this build cannot run is parked, at no
+// cost to it, for a worker that can (Q1.37).
+func (a *Attempt) prepare() (storage.Outcome, bool) {
+	reg, ok := a.seq.reg.lookup(a.exec.Name)
+	if ok && (a.exec.MinBuild == 0 || a.seq.cfg.Build >= a.exec.MinBuild) {
+		a.reg = reg
+		return storage.Outcome{}, true
+	}
+	return storage.Outcome{
+		ID: a.exec.ID, Delivery: a.exec.Delivery, State: storage.Pending, Park: true, Excuse: true,
+		Errors: a.exec.Errors, Losses: a.exec.Losses,
+	}, false
+}
+
+// run calls the chain in a goroutine of its own, so that a handler that ignores
+// its context can be left behind, and Goexit is survived.
+func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc) ending {
+	a.tx = &attemptTx{ctx: ctx, kinds: a.seq.txKinds}
+	if a.reg.txNever {
+		a.tx.deny = fmt.Errorf("%w: the operation is marked TxNever", ErrNoTx)
+	}
+	hctx := withScope(ctx, &scope{attempt: a, tx: a.tx})
+	err := a.decode()
+	if err == nil {
+		done := spawn(func() error { return a.invoke(hctx, cancel) })
+		select {
+		case err = <-done:
+		case <-ctx.Done():
+			err = a.wait(ctx, done)
+		}
+	}
+	end := ending{exec: a.exec, err: err, result: a.takeResult(), started: a.wasStarted()}
+	if ctx.Err() != nil {
+		end.cause = context.Cause(ctx)
+	}
+	if errors.Is(end.cause, ErrTimeout) && err != nil && !errors.Is(err, ErrTimeout) {
+		end.err = fmt.Errorf("%w: %w", end.cause, err)
+	}
+	return end
+}
+
+// wait gives a handler whose context has ended the grace period, then abandons it:
+// whatever it returns later is fenced off (Q2.9, Q2.10).
+func (a *Attempt) wait(ctx context.Context, done <-chan error) error {
+	grace := time.NewTimer(a.seq.cfg.TimeoutGrace)
+	defer grace.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-grace.C:
+		a.seq.cfg.Logger.WarnContext(ctx, "handler does not return and was abandoned", "operation", a.Name, "execution", a.ID)
+		return fmt.Errorf("%w; the handler did not return within %s and was abandoned", context.Cause(ctx), a.seq.cfg.TimeoutGrace)
+	}
+}
+
+// errGoexit: a handler ended its goroutine instead of returning (Q2.13).
+var errGoexit = errors.New("handler called runtime.Goexit")
+
+// spawn calls fn in a goroutine and delivers its error, a panic, or Goexit.
+func spawn(fn func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		err := errGoexit
+		defer func() {
+			if p := recover(); p != nil {
+				err = &PanicError{Value: p, Stack: string(debug.Stack())}
+			}
+			done <- err
+		}()
+		err = fn()
+	}()
+	return done
+}
+
+// guarded calls fn and turns a panic or Goexit into an error.
+func guarded(fn func() error) error { return <-spawn(fn) }
+
+// decode makes the value of this attempt from a fresh one and the stored input.
+// What does not fit will not fit next time either.
+func (a *Attempt) decode() error {
+	op, err := a.reg.decode(a.exec.Input)
+	if err != nil {
+		return Fail(fmt.Errorf("%w: %w", ErrDecode, err))
+	}
+	a.Operation = op
+	return nil
+}
+
+// invoke calls the middleware chain, or the rollback.
+func (a *Attempt) invoke(ctx context.Context, cancel context.CancelCauseFunc) error {
+	op := a.Operation
+	if a.Undo {
+		undo := a.reg.rollback(op)
+		if undo == nil {
+			return Fail(ErrNotRollbackable)
+		}
+		return a.handle(ctx, cancel, undo)
+	}
+	list, declared, err := a.reg.environments(op)
+	if err != nil {
+		return err
+	}
+	if declared && !slices.Contains(list, a.seq.cfg.Environment) {
+		return skipElsewhere(a.seq.cfg.Environment)
+	}
+	own, err := a.reg.middleware(op)
+	if err != nil {
+		return err
+	}
+	return chain(slices.Concat(a.seq.cfg.Middleware, own), func(ctx context.Context, a *Attempt) error {
+		return a.core(ctx, cancel)
+	})(ctx, a)
+}
+
+// core is the innermost handler: condition, before hook, operation.
+func (a *Attempt) core(ctx context.Context, cancel context.CancelCauseFunc) error {
+	a.start()
+	op := a.Operation
+	if should := a.reg.condition(op); should != nil {
+		ok, err := should(ctx)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return Skip("condition")
+		}
+	}
+	if before := a.reg.before(op); before != nil {
+		if err := before(ctx); err != nil {
+			return fmt.Errorf("before hook: %w", err)
+		}
+	}
+	return a.handle(ctx, cancel, op.Handle)
+}
+
+// handle calls the operation under its timeout, which covers the handler alone (Q2.3).
+func (a *Attempt) handle(ctx context.Context, cancel context.CancelCauseFunc, fn func(context.Context) error) error {
+	a.start()
+	if a.reg.txRequire {
+		if _, err := a.tx.begin(func(any) bool { return true }); err != nil {
+			return fmt.Errorf("beginning the required transaction: %w", err)
+		}
+	}
+	p, err := readPolicy(a.exec.Policy)
+	if err != nil {
+		return Fail(err)
+	}
+	if limit := p.timeout(); limit > 0 {
+		timer := time.AfterFunc(limit, func() { cancel(fmt.Errorf("%w after %s: %w", ErrTimeout, limit, context.DeadlineExceeded)) })
+		defer timer.Stop()
+	}
+	return fn(ctx)
+}
+
+// conclude decides the outcome and commits it with the handler's transaction if
+// there is one; otherwise the engine records it with the next batch.
+func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, next func() *storage.ClaimRequest) engine.Verdict {
+	end.ran = time.Since(began)
+	end.left = time.Until(a.exec.DeadlineAt)
+	var elsewhere elsewhereSkip
+	if errors.As(end.err, &elsewhere) {
+		end.env = elsewhere.environment
+	}
+	var err error
+	if end.policy, err = readPolicy(a.exec.Policy); err != nil {
+		end.policy = policy{}
+	}
+	o := a.finish(decide(end))
+	owned := a.tx.end()
+	if owned == nil {
+		return a.verdict(ctx, o, end.err, nil)
+	}
+	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.session.lease.Worker.Lease)
+	defer cancel()
+	if !a.commits(o, end.err) {
+		if rerr := owned.Rollback(wctx); rerr != nil {
+			a.seq.cfg.Logger.WarnContext(ctx, "rollback of a handler's transaction", "operation", a.Name, "error", rerr)
+		}
+		return a.verdict(ctx, o, end.err, nil)
+	}
+	wrote, err := a.commit(wctx, owned, o, next)
+	if err == nil {
+		return a.verdict(ctx, o, end.err, &wrote)
+	}
+	// S7.9: a commit error is a failed attempt, never a completed one.
+	end.err, end.result = fmt.Errorf("commit: %w", errors.Join(err, end.cause)), nil
+	return a.verdict(ctx, a.finish(decide(end)), end.err, nil)
+}
+
+// commits reports whether this outcome keeps what the handler wrote.
+func (a *Attempt) commits(o storage.Outcome, err error) bool {
+	if o.State == storage.Completed {
+		return true
+	}
+	return o.State == storage.Skipped && gravest(err).keep
+}
+
+// errFenced: the row is no longer this worker's; nothing may be written.
+var errFenced = fmt.Errorf("%w: the execution was given to another worker", ErrLeaseLost)
+
+func (a *Attempt) commit(ctx context.Context, owned storage.OwnedTx, o storage.Outcome, next func() *storage.ClaimRequest) (storage.Finished, error) {
+	wrote, err := a.seq.tx.FinishTx(ctx, owned, storage.FinishRequest{
+		Worker: a.session.worker(), Outcomes: []storage.Outcome{o}, Claim: next(),
+	})
+	if err == nil && !wrote.Applied[0] {
+		err = errFenced
+	}
+	if err != nil {
+		return storage.Finished{}, errors.Join(err, owned.Rollback(ctx))
+	}
+	return wrote, owned.Commit(ctx)
+}
+
+// finish completes an outcome with what the ledger keeps of a failure.
+func (a *Attempt) finish(o storage.Outcome) storage.Outcome {
+	o.Progress = a.lastProgress()
+	if o.Failure == nil {
+		return o
+	}
+	if r := a.seq.cfg.Redact; r != nil {
+		o.Failure.Message, o.Failure.Trace = r(o.Failure.Message), r(o.Failure.Trace)
+	}
+	o.Failure.Group = errorGroup(a.Name, o.Failure)
+	if a.seq.cfg.DisableErrorRecords {
+		o.Failure = nil
+	}
+	return o
+}
+
+// verdict is what the engine gets. After the outcome is durable come the event and
+// the hooks; an error in a hook is logged and changes nothing (S17.4, S17.5).
+func (a *Attempt) verdict(ctx context.Context, o storage.Outcome, err error, wrote *storage.Finished) engine.Verdict {
+	a.session.errs.set(a.exec.ID, err)
+	return engine.Verdict{Outcome: o, Finished: wrote, After: func(applied bool) {
+		if !applied {
+			a.seq.emit(ctx, a.event(EventFenced, func(e *Event) { e.Err = err }))
+			return
+		}
+		if o.State.Over() {
+			a.session.ended.add(a.exec.ID)
+		}
+		a.seq.emit(ctx, a.outcomeEvent(o, err))
+		a.hooks(ctx, o, err)
+	}}
+}
+
+// hooks calls after or failed, for an operation whose execution is over.
+func (a *Attempt) hooks(ctx context.Context, o storage.Outcome, cause error) {
+	if a.Undo || a.Operation == nil {
+		return
+	}
+	var hook func(context.Context) error
+	switch o.State {
+	case storage.Completed:
+		hook = a.reg.after(a.Operation)
+	case storage.Failed:
+		if failed := a.reg.failed(a.Operation); failed != nil {
+			hook = func(ctx context.Context) error { return failed(ctx, cause) }
+		}
+	}
+	if hook == nil {
+		return
+	}
+	hctx := withScope(context.WithoutCancel(ctx), &scope{attempt: a, tx: &attemptTx{deny: fmt.Errorf("%w: the attempt is over", ErrNoTx)}})
+	if err := guarded(func() error { return hook(hctx) }); err != nil {
+		a.seq.cfg.Logger.ErrorContext(ctx, "hook failed", "operation", a.Name, "execution", a.ID, "state", o.State, "error", err)
+	}
+}
+
+// attemptMigration applies one migration. Where it runs in a transaction of the
+// ledger's database, its outcome, and the claim of what comes next, commit with it.
+func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func() *storage.ClaimRequest) engine.Verdict {
+	s.emit(ctx, a.event(EventStarted, nil))
+	began := time.Now()
+	version, err := strconv.ParseInt(string(a.exec.Input), 10, 64)
+	var wrote *storage.Finished
+	if err == nil {
+		err = guarded(func() error {
+			return s.cfg.Migrations.Apply(ctx, version, func(ctx context.Context, tx storage.Tx) error {
+				o := decide(ending{exec: a.exec, ran: time.Since(began)})
+				w, err := s.tx.FinishTx(ctx, tx, storage.FinishRequest{Worker: a.session.worker(), Outcomes: []storage.Outcome{o}, Claim: next()})
+				if err == nil && !w.Applied[0] {
+					err = errFenced
+				}
+				wrote = &w
+				return err
+			})
+		})
+	}
+	if errors.Is(err, migration.ErrApplied) { // by goose itself, or by a run that died before it could say so
+		err = nil
+	}
+	end := ending{exec: a.exec, err: err, ran: time.Since(began)}
+	if err != nil {
+		wrote = nil
+		if ctx.Err() != nil {
+			end.cause = context.Cause(ctx)
+		}
+	}
+	return a.verdict(ctx, a.finish(decide(end)), err, wrote)
+}

@@ -1,0 +1,108 @@
+package sequencer
+
+import (
+	"fmt"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// The mutable part of an Attempt: handlers have goroutines, and an abandoned one
+// may still be writing while the outcome is decided.
+
+func (a *Attempt) start() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.started = true
+}
+
+func (a *Attempt) wasStarted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.started
+}
+
+func (a *Attempt) setResult(data []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.result = data
+}
+
+func (a *Attempt) takeResult() []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.result
+}
+
+func (a *Attempt) setProgress(p storage.Progress) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.progress = &p
+}
+
+func (a *Attempt) lastProgress() *storage.Progress {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.progress
+}
+
+func (a *Attempt) setCheckpoint(data []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.exec.Checkpoint = data
+}
+
+func (a *Attempt) lastCheckpoint() []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.exec.Checkpoint
+}
+
+// event is an event about this attempt.
+func (a *Attempt) event(kind EventKind, fill func(*Event)) Event {
+	e := Event{
+		Kind: kind, Method: a.exec.Method, RunID: a.RunID, ID: a.ID, Name: a.Name, Operation: a.exec.Kind,
+		Attempt: a.Number, State: storage.Running, Position: a.exec.Position, Tasks: a.session.tasks, Tags: a.Tags,
+	}
+	if fill != nil {
+		fill(&e)
+	}
+	return e
+}
+
+// outcomeEvent is the event that an outcome is worth.
+func (a *Attempt) outcomeEvent(o storage.Outcome, err error) Event {
+	kinds := map[storage.State]EventKind{
+		storage.Completed: EventCompleted, storage.Failed: EventFailed, storage.Skipped: EventSkipped,
+		storage.Cancelled: EventCancelled, storage.Interrupted: EventInterrupted, storage.Pending: EventRetrying,
+	}
+	kind := kinds[o.State]
+	switch {
+	case a.Undo && o.State == storage.Completed:
+		kind = EventRolledBack
+	case a.Undo && o.State == storage.Failed:
+		kind = EventUndoFailed
+	case o.State == storage.Pending && o.Failure == nil:
+		kind = EventReleased
+	}
+	return a.event(kind, func(e *Event) {
+		e.State, e.Reason, e.Err, e.Elapsed, e.Next = o.State, o.Reason, err, o.Ran, o.Delay
+		if o.Progress != nil {
+			e.Done, e.Total = o.Progress.Done, o.Progress.Total
+		}
+		if o.State == storage.Skipped || o.State == storage.Completed {
+			e.Err = nil
+		}
+	})
+}
+
+// elsewhereSkip ends an execution in an environment that is none of its own. It
+// holds only here: the same ledger restored elsewhere offers it again (S8.5).
+type elsewhereSkip struct{ environment string }
+
+func (e elsewhereSkip) Error() string {
+	return fmt.Sprintf("not for environment %q", e.environment)
+}
+
+func (e elsewhereSkip) Unwrap() error { return Skip("environment " + e.environment) }
+
+func skipElsewhere(environment string) error { return elsewhereSkip{environment} }

@@ -1,0 +1,256 @@
+package sequencer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// Dispatcher is what application code needs to queue work. A Sequencer, a
+// transaction on it (In) and From(ctx) in a handler are each one.
+type Dispatcher interface {
+	// Dispatch stores the operation; it runs when a worker gets to it.
+	Dispatch(ctx context.Context, op Operation, opts ...DispatchOption) (Receipt, error)
+	// DispatchAll stores several in one write: all, or on error none.
+	DispatchAll(ctx context.Context, ops ...Operation) ([]Receipt, error)
+}
+
+// Receipt tells what became of a dispatch. A duplicate is no error: nothing was
+// lost, the holder does the work.
+type Receipt struct {
+	ID        string `json:"id"`
+	Duplicate bool   `json:"duplicate,omitempty"`
+	HolderID  string `json:"holder_id,omitempty"`
+}
+
+// Dispatch stores op to be run by a worker. Inside an attempt it joins the
+// attempt's open transaction.
+func (s *Sequencer) Dispatch(ctx context.Context, op Operation, opts ...DispatchOption) (Receipt, error) {
+	if len(opts) > 0 {
+		op = With(op, opts...)
+	}
+	receipts, err := s.DispatchAll(ctx, op)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipts[0], nil
+}
+
+// DispatchAll stores several operations in one write.
+func (s *Sequencer) DispatchAll(ctx context.Context, ops ...Operation) ([]Receipt, error) {
+	var tx storage.Tx
+	if sc := scopeOf(ctx); sc != nil && sc.attempt.seq == s {
+		tx = sc.tx.open()
+	}
+	return s.enqueue(ctx, tx, ops)
+}
+
+// In returns a Dispatcher whose work exists if and only if the caller's
+// transaction commits. tx comes from the backend's package, as in
+// postgres.Tx(tx); another backend's is storage.ErrForeignTx.
+func (s *Sequencer) In(tx storage.Tx) Dispatcher { return inTx{s, tx} }
+
+type inTx struct {
+	s  *Sequencer
+	tx storage.Tx
+}
+
+func (d inTx) Dispatch(ctx context.Context, op Operation, opts ...DispatchOption) (Receipt, error) {
+	receipts, err := d.DispatchAll(ctx, With(op, opts...))
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipts[0], nil
+}
+
+func (d inTx) DispatchAll(ctx context.Context, ops ...Operation) ([]Receipt, error) {
+	if d.tx == nil {
+		return nil, fmt.Errorf("dispatch in a transaction: %w: it is nil", ErrNoTx)
+	}
+	return d.s.enqueue(ctx, d.tx, ops)
+}
+
+func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation) ([]Receipt, error) {
+	rows := make([]storage.Execution, len(ops))
+	for i, op := range ops {
+		row, err := s.execution(op, "async")
+		if err != nil {
+			return nil, err
+		}
+		rows[i] = row
+	}
+	if s.cfg.Recorder != nil {
+		return s.record(ops, rows)
+	}
+	r := storage.EnqueueRequest{Executions: rows}
+	var done storage.Enqueued
+	var err error
+	switch {
+	case tx == nil:
+		done, err = s.store.Enqueue(ctx, r)
+	case s.tx == nil:
+		err = fmt.Errorf("%w: a %s ledger cannot join one", storage.ErrForeignTx, s.store.Name())
+	default:
+		done, err = s.tx.EnqueueTx(ctx, tx, r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dispatch: %w", err)
+	}
+	receipts := make([]Receipt, len(rows))
+	for i, r := range done.Receipts {
+		receipts[i] = Receipt{ID: r.ID.String(), Duplicate: r.Duplicate, HolderID: r.HolderID.String()}
+		e := Event{Kind: EventQueued, Method: rows[i].Method, ID: r.ID.String(), Name: rows[i].Name, Operation: rows[i].Kind, State: storage.Pending, Tags: rows[i].Tags}
+		if r.Duplicate {
+			e.Kind, e.Reason = EventDuplicate, "held by "+r.HolderID.String()
+		}
+		s.emit(ctx, e)
+	}
+	return receipts, nil
+}
+
+func (s *Sequencer) record(ops []Operation, rows []storage.Execution) ([]Receipt, error) {
+	receipts := make([]Receipt, len(rows))
+	for i, row := range rows {
+		_, value, _, err := s.reg.resolve(ops[i])
+		if err != nil {
+			return nil, err
+		}
+		s.cfg.Recorder.Record(row.Name, value)
+		receipts[i] = Receipt{ID: row.ID.String()}
+	}
+	return receipts, nil
+}
+
+// execution makes the row of an operation: what is declared is asked here, once,
+// of the value handed over (Q0.4).
+func (s *Sequencer) execution(op Operation, method string) (storage.Execution, error) {
+	reg, value, req, err := s.reg.resolve(op)
+	if err != nil {
+		return storage.Execution{}, err
+	}
+	if req.connection != "" && req.connection != "default" {
+		return storage.Execution{}, fmt.Errorf("dispatch of %s: connection %q: dispatching to another connection is not available yet", reg.name, req.connection)
+	}
+	row := storage.Execution{
+		ID: storage.NewID(), Name: reg.name, Kind: storage.Unlisted, Method: method, Actor: s.cfg.Actor,
+		Priority: req.priority, OnLoss: storage.LossRetry, Undoable: reg.rollbackable && !reg.irreversible, AllowedToFail: reg.allowedToFail,
+		Delay: req.delay,
+	}
+	if row.Priority == 0 {
+		row.Priority = storage.PriorityDefault
+	}
+	if reg.version != 0 {
+		row.Kind, row.UniqueKey = storage.Ordered, storage.OrderedKey(reg.name)
+		if !reg.idempotent && (len(s.txKinds) == 0 || reg.txNever) {
+			row.OnLoss = storage.LossInterrupt
+		}
+	}
+	if row.Input, err = reg.encode(value, s.cfg.MaxInput); err != nil {
+		return storage.Execution{}, err
+	}
+	return row, s.declare(&row, reg, value, req)
+}
+
+// declare fills in what the operation's abilities and the dispatch's options say.
+func (s *Sequencer) declare(row *storage.Execution, reg *registration, op Operation, req *request) error {
+	var problems []error
+	note := func(err error) {
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	p := policy{MaxExceptions: 0}
+	tries, declared, err := reg.tries(op)
+	note(err)
+	switch {
+	case req.tries != nil:
+		p.Tries = req.tries
+	case declared:
+		p.Tries = &tries
+	case s.cfg.Tries > 0:
+		p.Tries = &s.cfg.Tries
+	}
+	steps, declared, err := reg.backoff(op)
+	note(err)
+	if !declared {
+		steps = s.cfg.Backoff
+	}
+	p.setBackoff(steps)
+	timeout, err := reg.timeout(op)
+	note(err)
+	if timeout == 0 {
+		timeout = s.cfg.Timeout
+	}
+	p.TimeoutMS = timeout.Milliseconds()
+	p.FailOnTimeout, err = reg.failOnTimeout(op)
+	note(err)
+	p.MaxExceptions, _, err = reg.maxExceptions(op)
+	note(err)
+	row.Policy = p.bytes()
+
+	until, err := reg.retryUntil(op)
+	note(err)
+	row.RetryFor, err = reg.retryFor(op)
+	note(err)
+	if !until.IsZero() { // a distance, so that a row that waits for others gets it from when it may run (Q1.13)
+		row.RetryFor = time.Until(until)
+		if row.RetryFor <= 0 {
+			note(fmt.Errorf("%s: RetryUntil %s has passed already", reg.name, until.Format(time.RFC3339)))
+		}
+	}
+	if req.retryFor != nil {
+		row.RetryFor = *req.retryFor
+	}
+	queue, err := reg.queue(op)
+	note(err)
+	row.Queue = firstOf(req.queue, queue, s.cfg.Queue) // Q10.6
+	tags, err := reg.tags(op)
+	note(err)
+	row.Tags = addTags(tags, req.tags)
+	row.MinBuild, err = reg.minBuild(op)
+	note(err)
+	at, err := reg.executeAt(op)
+	note(err)
+	if !req.at.IsZero() {
+		at = req.at
+	}
+	if !at.IsZero() {
+		row.Delay = max(time.Until(at), 0)
+	}
+	id, keep, via, unique, err := reg.unique(op)
+	note(err)
+	if unique && row.Kind == storage.Unlisted {
+		if via != "" && via != "default" {
+			note(fmt.Errorf("%s: UniqueVia %q: another store for uniqueness is not available yet", reg.name, via))
+		}
+		row.UniqueKey, row.UniqueFor = "id:"+reg.name+":"+id, keep
+	}
+	return errors.Join(problems...)
+}
+
+func firstOf(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// addTags joins lists, keeping order and dropping repeats (Q8.1).
+func addTags(lists ...[]string) []string {
+	var all []string
+	seen := map[string]bool{}
+	for _, list := range lists {
+		for _, t := range list {
+			if !seen[t] {
+				seen[t] = true
+				all = append(all, t)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,144 @@
+package sequencer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// Sentinels for errors.Is. Each error that matches one names what it concerns.
+var (
+	ErrOperationNotFound  = errors.New("operation is not registered")
+	ErrCircularDependency = errors.New("circular dependency")
+	ErrUnknownDependency  = errors.New("unknown dependency")
+	ErrDependencyExcluded = errors.New("dependency is left out of this run")
+	ErrNeverExecuted      = errors.New("operation never completed")
+	ErrNotRollbackable    = errors.New("operation has no rollback")
+	ErrIrreversible       = errors.New("operation is irreversible")
+	ErrNotExecuted        = errors.New("operation has not completed")
+	ErrAlreadyRolledBack  = errors.New("operation is already rolled back")
+	ErrGuard              = errors.New("blocked by a guard")
+	ErrLocked             = errors.New("another run holds the lock")
+	ErrLeaseLost          = storage.ErrLeaseLost
+	ErrTimeout            = errors.New("timed out")
+	ErrMaxAttempts        = errors.New("all attempts are used up")
+	ErrDeadline           = errors.New("retry deadline has passed")
+	ErrLost               = errors.New("worker died during the attempt")
+	ErrManuallyFailed     = errors.New("failed on purpose")
+	ErrCancelled          = errors.New("cancelled")
+	ErrShutdown           = errors.New("shutting down")
+	ErrDuplicate          = errors.New("already in flight")
+	ErrSkipped            = errors.New("skipped")
+	ErrInterrupted        = errors.New("interrupted")
+	ErrOutOfOrder         = errors.New("older than what is applied")
+	ErrNoTx               = errors.New("no transaction")
+	ErrOpenTx             = errors.New("a transaction is open")
+	ErrRepeatOnly         = errors.New("named operations need Repeat")
+	ErrDecode             = errors.New("stored input does not fit the operation")
+)
+
+// CycleError prints a dependency cycle as a → b → a. It matches ErrCircularDependency.
+type CycleError struct{ Path []string }
+
+func (e *CycleError) Error() string {
+	return "circular dependency: " + strings.Join(e.Path, " → ")
+}
+
+// Is makes errors.Is(err, ErrCircularDependency) true.
+func (e *CycleError) Is(target error) bool { return target == ErrCircularDependency }
+
+// DependencyError says which dependency of which operation stands in the way. It
+// matches ErrUnknownDependency or ErrDependencyExcluded.
+type DependencyError struct {
+	Name      string // the operation that depends
+	DependsOn Dependency
+	Err       error  // the sentinel
+	Remedy    string // what to do about it
+}
+
+func (e *DependencyError) Error() string {
+	return fmt.Sprintf("%s depends on %s: %v (%s)", e.Name, e.DependsOn, e.Err, e.Remedy)
+}
+
+// Unwrap gives the sentinel.
+func (e *DependencyError) Unwrap() error { return e.Err }
+
+// InterruptedError lists what a dead process left half done and a person must
+// decide about before the next run. It matches ErrInterrupted.
+type InterruptedError struct{ Names []string }
+
+func (e *InterruptedError) Error() string {
+	return fmt.Sprintf("%s: a process died while running it and repeating it is not known to be safe; "+
+		"look at what it did, then `retry` it, or `resolve` it as completed or failed", strings.Join(e.Names, ", "))
+}
+
+// Is makes errors.Is(err, ErrInterrupted) true.
+func (e *InterruptedError) Is(target error) bool { return target == ErrInterrupted }
+
+// ExecutionError is how a synchronous execution ended when not well. It unwraps to
+// the handler's error, never to an outcome of it: a skip inside is not a skip of
+// whoever called.
+type ExecutionError struct {
+	ID    string
+	Name  string
+	State storage.State
+	Cause error // ErrSkipped, ErrCancelled, ErrInterrupted, or the failure
+}
+
+func (e *ExecutionError) Error() string {
+	if e.Cause == nil {
+		return fmt.Sprintf("%s is %s", e.Name, e.State)
+	}
+	return fmt.Sprintf("%s is %s: %v", e.Name, e.State, e.Cause)
+}
+
+// Unwrap gives the cause.
+func (e *ExecutionError) Unwrap() error { return e.Cause }
+
+// PanicError is a panic in user code, with the stack it came from.
+type PanicError struct {
+	Value any
+	Stack string
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Unwrap gives the panic's value where it was an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// RunError is the end of a run that did not go well: what failed, and what went
+// wrong while undoing it. Unwrapping reaches both (S10.3).
+type RunError struct {
+	Run      string
+	State    storage.State
+	Failures []*ExecutionError
+	Undo     []error
+}
+
+func (e *RunError) Error() string {
+	parts := make([]string, 0, len(e.Failures)+len(e.Undo))
+	for _, f := range e.Failures {
+		parts = append(parts, f.Error())
+	}
+	for _, u := range e.Undo {
+		parts = append(parts, u.Error())
+	}
+	if len(parts) == 0 {
+		parts = append(parts, string(e.State))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Unwrap gives all failures.
+func (e *RunError) Unwrap() []error {
+	var all []error
+	for _, f := range e.Failures {
+		all = append(all, f)
+	}
+	return append(all, e.Undo...)
+}

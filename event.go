@@ -1,0 +1,97 @@
+package sequencer
+
+import (
+	"context"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// EventKind says what happened.
+type EventKind string
+
+// Events of a run, then of one execution. Those about an ending are sent after it
+// is durable: whoever hears them reads the same in the ledger, and cannot change
+// it any more (S6.3, S29).
+const (
+	EventRunStarted  EventKind = "run_started"
+	EventRunEnded    EventKind = "run_ended"
+	EventNoPending   EventKind = "no_pending"
+	EventLockWaiting EventKind = "lock_waiting" // Err says who holds it
+	EventWarning     EventKind = "warning"      // Reason says what
+	EventRecovered   EventKind = "recovered"    // a dead process's run was taken over; Reason says how
+
+	EventQueued      EventKind = "queued"
+	EventDuplicate   EventKind = "duplicate"
+	EventStarted     EventKind = "started"
+	EventProgress    EventKind = "progress"
+	EventRetrying    EventKind = "retrying" // Next is the delay
+	EventReleased    EventKind = "released"
+	EventCompleted   EventKind = "completed"
+	EventSkipped     EventKind = "skipped"
+	EventFailed      EventKind = "failed" // final
+	EventCancelled   EventKind = "cancelled"
+	EventInterrupted EventKind = "interrupted"
+	EventRolledBack  EventKind = "rolled_back" // an undo completed
+	EventUndoFailed  EventKind = "rollback_failed"
+	EventFenced      EventKind = "fenced" // a result came too late and was discarded
+)
+
+// Event is a fact.
+type Event struct {
+	Kind      EventKind
+	At        time.Time // process clock
+	Method    string    // orchestrator or path
+	RunID     string    // "" outside a run
+	ID        string    // execution, "" for run events
+	Name      string
+	Operation storage.Kind
+	Attempt   int
+	State     storage.State
+	Reason    string
+	Err       error
+	Elapsed   time.Duration
+	Next      time.Duration
+	Done      int64 // progress
+	Total     int64
+	Position  int // of the task in its plan
+	Tasks     int // in the plan
+	Tags      []string
+}
+
+// Observer hears events, in order, on the goroutine that caused them: keep it
+// short. A panic is logged and swallowed.
+type Observer func(ctx context.Context, e Event)
+
+// emit tells every observer, and the log.
+func (s *Sequencer) emit(ctx context.Context, e Event) {
+	e.At = time.Now()
+	logEvent(ctx, s.cfg.Logger, e)
+	for _, o := range s.cfg.Observers {
+		s.tell(ctx, o, e)
+	}
+	if local, ok := ctx.Value(observerKey{}).(Observer); ok {
+		s.tell(ctx, local, e)
+	}
+}
+
+func (s *Sequencer) tell(ctx context.Context, o Observer, e Event) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.cfg.Logger.ErrorContext(ctx, "observer panicked", "event", e.Kind, "panic", p)
+		}
+	}()
+	o(ctx, e)
+}
+
+type observerKey struct{}
+
+// WithObserver adds an observer for the calls made with this context only, such
+// as the progress display of one run.
+func WithObserver(ctx context.Context, o Observer) context.Context {
+	if outer, ok := ctx.Value(observerKey{}).(Observer); ok {
+		inner := o
+		o = func(ctx context.Context, e Event) { outer(ctx, e); inner(ctx, e) }
+	}
+	return context.WithValue(ctx, observerKey{}, o)
+}

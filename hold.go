@@ -1,0 +1,157 @@
+package sequencer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gosequencer/sequencer/internal/engine"
+	"github.com/gosequencer/sequencer/internal/process"
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// runLock is the lock that a deploy run, a rollback and a retry hold: one of them
+// at a time per ledger.
+const runLock = "run"
+
+// lockPoll is how often a waiting run looks whether the lock is free.
+const lockPoll = 200 * time.Millisecond
+
+// hold keeps a worker's lease while fn runs.
+func (s *Sequencer) hold(ctx context.Context, purpose string, fn func(ctx context.Context, sess session) error) error {
+	self := process.Self()
+	w := storage.Worker{
+		ID: storage.NewID(), Purpose: purpose, Actor: s.cfg.Actor, Hostname: self.Hostname,
+		Boot: self.Boot, PID: self.PID, PIDStart: self.Start, Build: s.cfg.Build, Lease: s.cfg.Lease,
+	}
+	return engine.Hold(ctx, s.store, w, s.cfg.Logger, ErrCancelled, func(ctx context.Context, l *engine.Lease) error {
+		return fn(ctx, session{lease: l, errs: &errorLog{}, ended: &endings{}})
+	})
+}
+
+// exclusive runs fn while holding the run lock. What dead processes held is taken
+// over first, so a run that was killed can be repeated at once. wait 0 refuses a
+// held lock, naming the holder.
+func (s *Sequencer) exclusive(ctx context.Context, sess session, wait time.Duration, fn func(ctx context.Context) error) error {
+	if err := s.acquire(ctx, sess, wait); err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Lease)
+		defer cancel()
+		if err := s.store.Unlock(ctx, runLock, sess.worker()); err != nil {
+			s.cfg.Logger.WarnContext(ctx, "run lock was not freed; it ends with this process", "error", err)
+		}
+	}()
+	return fn(ctx)
+}
+
+func (s *Sequencer) acquire(ctx context.Context, sess session, wait time.Duration) error {
+	deadline := time.Now().Add(wait)
+	told := false
+	for {
+		err := s.store.Lock(ctx, storage.LockRequest{Name: runLock, Worker: sess.worker()})
+		var held *storage.LockedError
+		if !errors.As(err, &held) {
+			return err
+		}
+		freed, rescueErr := s.freeDead(ctx, sess, held.Lock.Worker.ID)
+		if rescueErr != nil {
+			return rescueErr
+		}
+		switch {
+		case freed:
+			continue
+		case wait == 0:
+			return fmt.Errorf("%w: %w", ErrLocked, held)
+		case time.Now().After(deadline):
+			return fmt.Errorf("%w: waited %s: %w", ErrLocked, wait, held)
+		case !told:
+			told = true
+			s.emit(ctx, Event{Kind: EventLockWaiting, Err: held})
+		}
+		timer := time.NewTimer(lockPoll)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// freeDead rescues what dead workers held, and reports whether holder was one.
+func (s *Sequencer) freeDead(ctx context.Context, sess session, holder storage.ID) (bool, error) {
+	if err := s.rescue(ctx, sess); err != nil {
+		return false, err
+	}
+	locks, err := s.store.Locks(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, l := range locks {
+		if l.Name == runLock && l.Worker.ID == holder {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// rescue settles what dead workers held.
+func (s *Sequencer) rescue(ctx context.Context, sess session) error {
+	rows, err := engine.Rescue(ctx, s.store, sess.worker(), lost)
+	for _, row := range rows {
+		o := lost(row)
+		s.emit(ctx, Event{
+			Kind: EventRecovered, Method: row.Method, ID: row.ID.String(), Name: row.Name, Operation: row.Kind, State: o.State,
+			Reason: fmt.Sprintf("its worker died; it is now %s", o.State),
+		})
+	}
+	return err
+}
+
+// pool serves queues under a session until over says so.
+func (s *Sequencer) pool(sess session, slots int, queues []string, over func(ctx context.Context, flows []storage.Flow, idle bool) (bool, error)) *engine.Pool {
+	return &engine.Pool{
+		Store: s.store, Lease: sess.lease, Queues: queues, Names: s.reg.names(), Slots: slots,
+		Attempt: s.attempts(sess), Poll: s.cfg.Poll, Grace: s.cfg.ShutdownGrace, Linger: s.cfg.TimeoutGrace, Shutdown: ErrShutdown,
+		Over: over,
+	}
+}
+
+// serveFlow works on a flow's private queue until the flow is over.
+func (s *Sequencer) serveFlow(ctx context.Context, sess session, flow storage.ID, slots int, first storage.Claimed) (storage.Flow, error) {
+	var last storage.Flow
+	pool := s.pool(sess, slots, []string{privateQueue(flow)}, func(ctx context.Context, flows []storage.Flow, idle bool) (bool, error) {
+		for _, f := range flows {
+			if f.ID == flow {
+				last = f
+			}
+		}
+		if idle && !last.Over() { // ended by somebody else, or waiting for somebody else's member
+			f, err := s.flow(ctx, flow)
+			if err != nil {
+				return false, err
+			}
+			last = f
+		}
+		return last.Over(), nil
+	})
+	err := pool.Run(ctx, first)
+	return last, err
+}
+
+func (s *Sequencer) flow(ctx context.Context, id storage.ID) (storage.Flow, error) {
+	flows, err := s.store.Flows(ctx, storage.FlowFilter{IDs: []storage.ID{id}})
+	if err != nil {
+		return storage.Flow{}, err
+	}
+	if len(flows) == 0 {
+		return storage.Flow{}, fmt.Errorf("flow %s: %w", id, storage.ErrNotFound)
+	}
+	return flows[0], nil
+}
+
+// privateQueue is the queue that only the process driving id serves.
+func privateQueue(id storage.ID) string { return storage.PrivateQueue + id.String() }

@@ -1,0 +1,137 @@
+package sequencer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// Retry runs a failed or interrupted execution again, here and now, as the same
+// execution: its counters start anew, its history stays (Q1.19). It is named by
+// operation (its newest execution) or by id. reason goes into the audit log.
+func (s *Sequencer) Retry(ctx context.Context, nameOrID, reason string) error {
+	if err := s.CheckGuards(ctx); err != nil {
+		return err
+	}
+	return s.hold(ctx, "retry", func(ctx context.Context, sess session) error {
+		return s.exclusive(ctx, sess, 0, func(ctx context.Context) error {
+			if _, err := s.recover(ctx, sess); err != nil {
+				return err
+			}
+			row, err := s.find(ctx, nameOrID)
+			if err != nil {
+				return err
+			}
+			if row.Kind == storage.Migration {
+				return fmt.Errorf("%s is a migration: resolve it as failed, and the next run applies it again", row.Name)
+			}
+			queue := privateQueue(row.ID)
+			if _, err := s.store.Operate(ctx, storage.Order{
+				Action: storage.ActRetry, IDs: []storage.ID{row.ID}, Actor: s.cfg.Actor, Reason: reason, Queue: queue, Home: sess.worker(),
+			}); err != nil {
+				return fmt.Errorf("retrying %s: %w", row.Name, err)
+			}
+			if !row.FlowID.IsZero() {
+				sess.run = row.FlowID
+			}
+			return s.serveRow(ctx, sess, row.ID, []string{queue}, storage.Claimed{})
+		})
+	})
+}
+
+// Resolution is what a person found out about an interrupted execution.
+type Resolution string
+
+const (
+	ResolveCompleted Resolution = "completed" // it did happen: it counts as done
+	ResolveFailed    Resolution = "failed"    // it did not: the next run offers it again
+)
+
+// Resolve settles an interrupted execution, named by operation, migration or id,
+// and releases the next run. reason goes into the audit log.
+func (s *Sequencer) Resolve(ctx context.Context, nameOrID string, as Resolution, reason string) error {
+	action := storage.ActComplete
+	switch as {
+	case ResolveCompleted:
+	case ResolveFailed:
+		action = storage.ActFail
+	default:
+		return fmt.Errorf("resolve %s as %q: want %q or %q", nameOrID, as, ResolveCompleted, ResolveFailed)
+	}
+	return s.hold(ctx, "resolve", func(ctx context.Context, sess session) error {
+		if err := s.rescue(ctx, sess); err != nil { // its process may have died a moment ago
+			return err
+		}
+		row, err := s.find(ctx, nameOrID)
+		if err != nil {
+			return err
+		}
+		if _, err := s.store.Operate(ctx, storage.Order{
+			Action: action, IDs: []storage.ID{row.ID}, Actor: s.cfg.Actor, Reason: reason,
+		}); err != nil {
+			return fmt.Errorf("resolving %s: %w", row.Name, err)
+		}
+		return nil
+	})
+}
+
+// Unlock takes the run lock from its holder, for a holder that cannot be proved
+// dead and is known to be. A run that still lives is fenced off where another
+// takes its work, but nothing keeps it from executing: be sure.
+func (s *Sequencer) Unlock(ctx context.Context, reason string) (*storage.LockState, error) {
+	locks, err := s.store.Locks(ctx)
+	if err != nil && !noLedger(err) {
+		return nil, err
+	}
+	for _, l := range locks {
+		if l.Name == runLock {
+			_, err := s.store.Operate(ctx, storage.Order{Action: storage.ActUnlock, Lock: runLock, Actor: s.cfg.Actor, Reason: reason})
+			return &l, err
+		}
+	}
+	return nil, nil
+}
+
+// find returns the execution with an id or a unique prefix of one (at least 8
+// characters), or the newest of an operation or migration.
+func (s *Sequencer) find(ctx context.Context, nameOrID string) (storage.Execution, error) {
+	filters := []storage.Filter{{Name: s.present(nameOrID), Limit: 1}}
+	if reg, ok := s.reg.lookup(nameOrID); ok {
+		for _, former := range reg.former {
+			filters = append(filters, storage.Filter{Name: former, Limit: 1})
+		}
+	}
+	if len(nameOrID) >= 8 && isIDPrefix(nameOrID) {
+		filters = append(filters, storage.Filter{IDPrefix: nameOrID, Limit: 2})
+	}
+	for _, f := range filters {
+		if f.Name != "" {
+			f.Kinds = []storage.Kind{storage.Ordered, storage.Unlisted, storage.Migration}
+		}
+		rows, err := s.store.Executions(ctx, f)
+		if err != nil {
+			return storage.Execution{}, err
+		}
+		switch {
+		case len(rows) > 1:
+			return storage.Execution{}, fmt.Errorf("id %s is not unique: give more of it", nameOrID)
+		case len(rows) == 1:
+			return rows[0], nil
+		}
+	}
+	if _, ok := s.reg.lookup(nameOrID); ok {
+		return storage.Execution{}, fmt.Errorf("%s: %w: it never ran", nameOrID, storage.ErrNotFound)
+	}
+	return storage.Execution{}, errors.Join(notFound(s.reg, nameOrID), fmt.Errorf("and no execution has it as its id"))
+}
+
+func isIDPrefix(s string) bool {
+	for _, r := range s {
+		if (r < '0' || r > '9') && (r < 'a' || r > 'f') && r != '-' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,300 @@
+package sequencer
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gosequencer/sequencer/internal/backoff"
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// MaxLost is how many workers in a row may die on an execution before it is
+// failed, whatever its tries: it may be what kills them (Q2.17).
+const MaxLost = 5
+
+// signal is an outcome a handler asks for by returning it as an error.
+type signal struct {
+	kind   signalKind
+	reason string
+	after  time.Duration
+	keep   bool // a skip that commits what the handler wrote
+	err    error
+}
+
+// In order of gravity: where an error joins several, the highest wins, so that a
+// skip cannot hide a failure.
+type signalKind int
+
+const (
+	signalSkip signalKind = iota + 1
+	signalSkipForNow
+	signalRelease
+	signalRetryAfter
+	signalError // any ordinary error
+	signalFail
+)
+
+func (s *signal) Error() string {
+	switch s.kind {
+	case signalSkip, signalSkipForNow:
+		return "skipped: " + s.reason
+	case signalRelease:
+		return fmt.Sprintf("released for %s", s.after)
+	default:
+		return s.err.Error()
+	}
+}
+
+func (s *signal) Unwrap() error { return s.err }
+
+// SkipOption changes a Skip.
+type SkipOption func(*signal)
+
+// KeepChanges commits what the handler wrote in its transaction before it decided
+// to skip. By default it is rolled back (S7.7).
+func KeepChanges() SkipOption { return func(s *signal) { s.keep = true } }
+
+// Skip ends the execution as skipped, for good: it counts as done and satisfies
+// those that depend on it (S8.6). No hook runs, nothing is retried.
+func Skip(reason string, opts ...SkipOption) error {
+	s := &signal{kind: signalSkip, reason: orDefault(reason, "skipped by the operation")}
+	for _, o := range opts {
+		o(s)
+	}
+	return s
+}
+
+// SkipForNow ends the execution as skipped, but not done: the next run offers the
+// operation again, and it satisfies nobody.
+func SkipForNow(reason string, opts ...SkipOption) error {
+	s := Skip(reason, opts...).(*signal)
+	s.kind = signalSkipForNow
+	return s
+}
+
+// Release asks to be run again after a while, without an error. From a handler it
+// spends an attempt (it ran); from a middleware that did not call it, none (Q1.3).
+// A negative delay means at once.
+func Release(after time.Duration) error {
+	return &signal{kind: signalRelease, after: max(after, 0)}
+}
+
+// Fail ends the execution as failed now, whatever tries are left. nil stays nil,
+// so a handler can end with return sequencer.Fail(do()).
+func Fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &signal{kind: signalFail, err: err}
+}
+
+// RetryAfter is an ordinary error with its own delay before the next attempt. nil
+// stays nil.
+func RetryAfter(err error, d time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &signal{kind: signalRetryAfter, err: err, after: max(d, 0)}
+}
+
+// IsFailure reports whether an attempt's error is a failure: not nil, and no Skip
+// or Release. It is for middleware.
+func IsFailure(err error) bool {
+	return err != nil && gravest(err).kind >= signalRetryAfter
+}
+
+// gravest finds the outcome an error asks for: along single wrapping the first
+// signal, and where an error has several children the gravest of them. The
+// returned signal's err is the whole error for ordinary ones, and what was
+// wrapped for others.
+func gravest(err error) *signal {
+	for e := err; e != nil; {
+		switch x := e.(type) { //nolint:errorlint // this is the unwrapping
+		case *signal:
+			if x.kind == signalFail || x.kind == signalRetryAfter {
+				return &signal{kind: x.kind, after: x.after, err: err}
+			}
+			return x
+		case interface{ Unwrap() []error }:
+			worst := &signal{kind: signalError, err: err}
+			for i, child := range x.Unwrap() {
+				if s := gravest(child); i == 0 || s.kind > worst.kind {
+					worst = s
+				}
+			}
+			if worst.kind >= signalRetryAfter {
+				return &signal{kind: worst.kind, after: worst.after, err: err}
+			}
+			return worst
+		case interface{ Unwrap() error }:
+			e = x.Unwrap()
+		default:
+			e = nil
+		}
+	}
+	return &signal{kind: signalError, err: err}
+}
+
+func orDefault(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}
+
+// ending is everything the decision about one attempt depends on.
+type ending struct {
+	exec    storage.Execution
+	policy  policy
+	err     error         // what the middleware chain returned
+	started bool          // the handler was entered
+	ran     time.Duration // of the handler
+	left    time.Duration // until the retry deadline, when the row has one
+	cause   error         // why the attempt's context ended, nil if it did not
+	env     string        // a skip that holds only here
+	result  []byte
+}
+
+// decide is the pure step from an attempt's error to the outcome that the store
+// records (S12, Q1). Everything that ends an attempt, in any path, comes here.
+func decide(e ending) storage.Outcome {
+	o := storage.Outcome{
+		ID: e.exec.ID, Delivery: e.exec.Delivery, Errors: e.exec.Errors, Ran: e.ran, Result: e.result,
+	}
+	if e.err == nil {
+		o.State = storage.Completed
+		return o
+	}
+	if errors.Is(e.cause, ErrShutdown) && !(gravest(e.err).kind == signalFail) {
+		// Stopped by us, not by itself: as if it had not been delivered (Q10.15).
+		o.State, o.Excuse, o.Losses = storage.Pending, true, e.exec.Losses
+		return o
+	}
+	if errors.Is(e.cause, ErrCancelled) {
+		o.State, o.Reason = storage.Cancelled, ErrCancelled.Error()
+		return o
+	}
+	s := gravest(e.err)
+	switch s.kind {
+	case signalSkip, signalSkipForNow:
+		o.State, o.Reason, o.ForNow, o.Env = storage.Skipped, s.reason, s.kind == signalSkipForNow, e.env
+		return o
+	case signalRelease:
+		return release(e, o, s.after)
+	}
+	return fail(e, o, s)
+}
+
+// release sends the execution back without an error.
+func release(e ending, o storage.Outcome, after time.Duration) storage.Outcome {
+	o.Delay = after
+	if !e.started { // deferred by middleware: bounded by the deadline only (Q1.4)
+		o.Excuse, o.Losses = true, e.exec.Losses
+		if why := e.tooLate(after); why != nil {
+			return final(e, o, why, "deferred")
+		}
+		o.State = storage.Pending
+		return o
+	}
+	if why := e.exhausted(e.exec.Attempts()); why != nil { // Q1.15
+		return final(e, o, why, "released")
+	}
+	if why := e.tooLate(after); why != nil {
+		return final(e, o, why, "released")
+	}
+	o.State = storage.Pending
+	return o
+}
+
+// fail decides between a retry and the end.
+func fail(e ending, o storage.Outcome, s *signal) storage.Outcome {
+	o.Errors++
+	how := "error"
+	var p *PanicError
+	switch {
+	case errors.As(e.err, &p):
+		how = "panic"
+	case errors.Is(e.cause, ErrTimeout):
+		how = "timeout"
+	}
+	o.Delay = backoff.Delay(e.policy.backoff(), o.Errors+e.exec.Losses)
+	if s.kind == signalRetryAfter {
+		o.Delay = s.after
+	}
+	switch {
+	case s.kind == signalFail,
+		how == "timeout" && e.policy.FailOnTimeout,
+		e.policy.MaxExceptions > 0 && o.Errors >= e.policy.MaxExceptions,
+		e.exhausted(e.exec.Attempts()) != nil,
+		e.tooLate(o.Delay) != nil: // Q1.14: with the real error, not a generic one
+		return final(e, o, e.err, how)
+	}
+	o.State = storage.Pending
+	o.Failure = failureOf(e.err, how)
+	return o
+}
+
+func final(_ ending, o storage.Outcome, why error, how string) storage.Outcome {
+	o.State, o.Delay, o.Excuse = storage.Failed, 0, false
+	o.Failure = failureOf(why, how)
+	return o
+}
+
+// exhausted reports whether no attempt is left after n of them. Without declared
+// tries there is one, or with a retry deadline as many as fit (Q1.9, Q1.11).
+func (e *ending) exhausted(n int) error {
+	tries, declared := e.policy.tries()
+	if !declared && e.hasDeadline() {
+		return nil
+	}
+	if tries == 0 || n < tries {
+		return nil
+	}
+	return fmt.Errorf("%w (%d)", ErrMaxAttempts, n)
+}
+
+func (e *ending) hasDeadline() bool { return !e.exec.DeadlineAt.IsZero() }
+
+// tooLate reports whether a retry after delay would start past the deadline.
+func (e *ending) tooLate(delay time.Duration) error {
+	if !e.hasDeadline() || delay <= e.left {
+		return nil
+	}
+	return ErrDeadline
+}
+
+// lost decides about an execution whose worker died while it held it. row is as
+// the rescuer found it; the delivery is the rescuer's.
+func lost(row storage.Execution) storage.Outcome {
+	o := storage.Outcome{ID: row.ID, Delivery: row.Delivery, Errors: row.Errors, Losses: row.Losses}
+	if row.State == storage.Pending { // it waited for a retry in a process that is gone
+		if row.OnLoss == storage.LossFail {
+			o.State, o.Failure = storage.Failed, failureOf(fmt.Errorf("%w while it waited for a retry", ErrLost), "lost")
+			return o
+		}
+		o.State, o.Reason = storage.Cancelled, "the process that would have retried it is gone"
+		return o
+	}
+	o.Losses++
+	o.Failure = failureOf(ErrLost, "lost")
+	p, err := readPolicy(row.Policy)
+	if err != nil {
+		p = policy{}
+	}
+	tries, declared := p.tries()
+	switch {
+	case row.OnLoss == storage.LossInterrupt:
+		o.State = storage.Interrupted
+	case row.OnLoss == storage.LossFail,
+		declared && tries > 0 && row.Attempts() >= tries, // declared tries bind losses too
+		o.Losses >= MaxLost:
+		o.State = storage.Failed
+	case row.OnLoss == storage.LossCancel:
+		o.State, o.Reason = storage.Cancelled, "its process died; what it had begun was undone with it"
+	default:
+		o.State = storage.Pending
+		o.Delay = backoff.Delay(p.backoff(), o.Errors+o.Losses)
+	}
+	return o
+}

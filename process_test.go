@@ -1,0 +1,163 @@
+package sequencer_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/memory"
+)
+
+// lab is a sequencer on a ledger of its own, and a list of what its operations did.
+type lab struct {
+	*sequencer.Sequencer
+	t     *testing.T
+	store storage.Store
+	reg   *sequencer.Registry
+	cfg   sequencer.Config
+
+	mu  sync.Mutex
+	did []string
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	return &lab{
+		t: t, store: memory.New(), reg: sequencer.NewRegistry(),
+		cfg: sequencer.Config{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Environment: "test", Actor: "tester@lab"},
+	}
+}
+
+// open makes the sequencer once everything is registered; again after a change.
+func (l *lab) open() *lab {
+	l.t.Helper()
+	seq, err := sequencer.New(l.store, l.reg, l.cfg)
+	if err != nil {
+		l.t.Fatalf("New: %v", err)
+	}
+	l.Sequencer = seq
+	return l
+}
+
+func (l *lab) note(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.did = append(l.did, what)
+}
+
+// done returns what was noted since the last call.
+func (l *lab) done() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	did := l.did
+	l.did = nil
+	return did
+}
+
+// op registers an operation that notes its name and returns what fn does; its
+// rollback notes "undo" and the name.
+func (l *lab) op(name string, fn func(context.Context) error, opts ...sequencer.RegisterOption) {
+	sequencer.RegisterFunc(l.reg, name, func(ctx context.Context) error {
+		l.note(name)
+		if fn == nil {
+			return nil
+		}
+		return fn(ctx)
+	}, append(opts, sequencer.Undo(func(context.Context) error { l.note("undo " + name); return nil }))...)
+}
+
+func (l *lab) process(o sequencer.RunOptions) (*sequencer.Report, error) {
+	l.t.Helper()
+	return l.Process(l.t.Context(), o)
+}
+
+func (l *lab) mustProcess() *sequencer.Report {
+	l.t.Helper()
+	r, err := l.process(sequencer.RunOptions{})
+	if err != nil {
+		l.t.Fatalf("Process: %v", err)
+	}
+	return r
+}
+
+func (l *lab) expect(want ...string) {
+	l.t.Helper()
+	if got := l.done(); !slices.Equal(got, want) {
+		l.t.Fatalf("did %q, want %q", got, want)
+	}
+}
+
+func (l *lab) state(name string) storage.State {
+	l.t.Helper()
+	rows, err := l.store.Executions(l.t.Context(), storage.Filter{Name: name, Kinds: []storage.Kind{storage.Ordered, storage.Unlisted}, Limit: 1})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if len(rows) == 0 {
+		return ""
+	}
+	return rows[0].State
+}
+
+const (
+	first  = "20240101000000_first"
+	second = "20240102000000_second"
+	third  = "20240103000000_third"
+)
+
+func TestARunDoesWhatIsPendingInOrderAndOnlyOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.op(third, nil)
+	l.op(first, nil)
+	l.op(second, nil)
+	l.open()
+	r := l.mustProcess()
+	l.expect(first, second, third) // S3.4
+	if r.State != storage.Completed || len(r.Tasks) != 3 {
+		t.Errorf("report = %+v, want three completed tasks", r)
+	}
+	if r := l.mustProcess(); r.RunID != "" {
+		t.Errorf("S3.1: the second run did something: %+v", r)
+	}
+	l.expect()
+}
+
+func TestAFailureStopsTheRunAndUndoesWhatItDid(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	boom := errors.New("boom")
+	fail := true
+	l.op(first, nil)
+	l.op(second, nil)
+	l.op(third, func(context.Context) error {
+		if fail {
+			return boom
+		}
+		return nil
+	})
+	l.open()
+	r, err := l.process(sequencer.RunOptions{})
+	if !errors.Is(err, boom) || !strings.Contains(err.Error(), third) {
+		t.Errorf("err = %v, want boom and the operation's name", err)
+	}
+	l.expect(first, second, third, "undo "+second, "undo "+first) // S10.1
+	if r == nil || r.State != storage.Failed {
+		t.Fatalf("report = %+v, want failed", r)
+	}
+	for name, want := range map[string]storage.State{first: storage.RolledBack, second: storage.RolledBack, third: storage.Failed} {
+		if got := l.state(name); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+	fail = false
+	l.mustProcess() // W1: what was rolled back is pending again
+	l.expect(first, second, third)
+}

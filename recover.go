@@ -1,0 +1,89 @@
+package sequencer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// orphans lists runs and rollbacks that are not over. Whoever holds the run lock
+// knows that no living process drives them.
+func (s *Sequencer) orphans(ctx context.Context) ([]storage.Flow, error) {
+	flows, err := s.store.Flows(ctx, storage.FlowFilter{Kinds: []storage.FlowKind{storage.FlowRun, storage.FlowRollback}, Open: true})
+	if err != nil && !noLedger(err) {
+		return nil, err
+	}
+	return flows, nil
+}
+
+// recover takes over from processes that died: their attempts are settled, a run
+// they were in the middle of ends as interrupted (the new plan offers again what
+// it had not done), and an undoing they had begun is finished (S10.6). It returns
+// a line for each run it touched. The run lock is held.
+func (s *Sequencer) recover(ctx context.Context, sess session) ([]string, error) {
+	if err := s.rescue(ctx, sess); err != nil {
+		return nil, err
+	}
+	flows, err := s.orphans(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var said []string
+	for i := len(flows) - 1; i >= 0; i-- { // oldest first
+		f := flows[i]
+		what := "ended as interrupted"
+		if f.Phase == storage.PhaseUndo {
+			what = "rolled back to its end"
+			sess := sess
+			sess.run, sess.tasks = f.ID, f.UndoTotal
+			if f, err = s.serveFlow(ctx, sess, f.ID, 1, storage.Claimed{}); err != nil {
+				return said, fmt.Errorf("finishing the rollback of run %s: %w", f.ID, err)
+			}
+			if !f.Over() {
+				return said, context.Cause(ctx)
+			}
+		} else if f, err = s.store.StopFlow(ctx, storage.StopFlowRequest{ID: f.ID, State: storage.Interrupted, Reason: "its process died"}); err != nil {
+			return said, fmt.Errorf("ending run %s: %w", f.ID, err)
+		}
+		line := fmt.Sprintf("%s %s of %s, whose process died, was %s", f.Kind, f.ID, f.CreatedAt.Format("2006-01-02 15:04:05"), what)
+		said = append(said, line)
+		s.emit(ctx, Event{Kind: EventRecovered, Method: f.Method, RunID: f.ID.String(), State: f.State, Reason: line})
+	}
+	return said, s.adoptApplied(ctx)
+}
+
+// adoptApplied settles migrations that were interrupted after they had been
+// applied: the source's table is the truth, and it says they happened.
+func (s *Sequencer) adoptApplied(ctx context.Context) error {
+	if s.cfg.Migrations == nil {
+		return nil
+	}
+	rows, err := s.store.Executions(ctx, storage.Filter{
+		Kinds: []storage.Kind{storage.Migration}, States: []storage.State{storage.Interrupted},
+	})
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	list, err := s.cfg.Migrations.Migrations(ctx)
+	if err != nil {
+		return fmt.Errorf("reading migrations: %w", err)
+	}
+	applied := map[string]bool{}
+	for _, m := range list {
+		applied[m.Name] = m.Applied()
+	}
+	var ids []storage.ID
+	for _, row := range rows {
+		if applied[row.Name] {
+			ids = append(ids, row.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err = s.store.Operate(ctx, storage.Order{
+		Action: storage.ActComplete, IDs: ids, Actor: s.cfg.Actor, Reason: "the migration table says that it was applied",
+	})
+	return err
+}

@@ -1,0 +1,111 @@
+package sequencer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// Sequencer executes the operations of a registry against one ledger. It is safe
+// for concurrent use and holds no goroutine between calls; two may live in one
+// process.
+type Sequencer struct {
+	store   storage.Store
+	tx      storage.TxStore // store, if it can; else nil
+	txKinds []storage.TxKind
+	reg     *Registry
+	cfg     Config
+}
+
+// New checks registry and configuration and returns every problem joined. The
+// registry is read here; what is added to it later is not seen. The store is not
+// touched: a ledger is created by Setup, or by the first Process.
+func New(store storage.Store, reg *Registry, cfg Config) (*Sequencer, error) {
+	if store == nil {
+		return nil, errors.New("sequencer.New: store is nil; open one, for example sqlite.Open")
+	}
+	if reg == nil {
+		reg = NewRegistry()
+	}
+	s := &Sequencer{store: store, reg: reg.snapshot(), cfg: cfg}
+	s.tx, _ = store.(storage.TxStore)
+	if s.tx != nil {
+		s.txKinds = s.tx.TxKinds()
+	}
+	if err := errors.Join(s.cfg.normalize(), reg.Err(), s.checkOperations()); err != nil {
+		return nil, err
+	}
+	for _, w := range s.reg.warnings() {
+		s.cfg.Logger.Warn(w)
+	}
+	return s, nil
+}
+
+// checkOperations finds what a registry alone cannot know: abilities that this
+// store or configuration does not have, and mistakes in middleware.
+func (s *Sequencer) checkOperations() error {
+	var problems []error
+	for _, reg := range s.reg.all() {
+		if reg.txRequire && len(s.txKinds) == 0 {
+			problems = append(problems, fmt.Errorf("%s is marked TxRequire, and a %s ledger has no transactions to share: use an SQL store, or drop the mark",
+				reg.name, s.store.Name()))
+		}
+		if reg.encrypted {
+			problems = append(problems, fmt.Errorf("%s is marked Encrypted, and no sealer is configured: its input would be stored in clear", reg.name))
+		}
+		if err := s.checkMiddleware(reg); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", reg.name, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (s *Sequencer) checkMiddleware(reg *registration) error {
+	op, err := reg.fresh()
+	if err != nil {
+		return err
+	}
+	list, err := reg.middleware(op)
+	if err != nil {
+		return nil //nolint:nilerr // it depends on input: the attempt will tell
+	}
+	var problems []error
+	for i, m := range list {
+		if m == nil {
+			problems = append(problems, fmt.Errorf("middleware %d is nil", i))
+		} else if c, ok := m.(Checker); ok {
+			problems = append(problems, c.Check(s.cfg))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// Store is the ledger given to New.
+func (s *Sequencer) Store() storage.Store { return s.store }
+
+// Config is the configuration in effect, defaults filled in.
+func (s *Sequencer) Config() Config { return s.cfg }
+
+// Setup creates or upgrades the ledger's schema. Process does it by itself.
+func (s *Sequencer) Setup(ctx context.Context) error {
+	_, err := s.store.Setup(ctx)
+	return err
+}
+
+// Validate checks what can be checked without running anything: New has checked
+// the registry; this adds the dependency graph, against the migrations there are.
+func (s *Sequencer) Validate(ctx context.Context) error {
+	snap, err := s.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range snap.migrations {
+		snap.migrations[i].AppliedAt = time.Time{} // the graph as a whole, not what is left of it
+	}
+	snap.newest = nil
+	_, err = buildPlan(s.reg, snap, RunOptions{})
+	return err
+}
