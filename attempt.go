@@ -239,11 +239,6 @@ func (a *Attempt) core(ctx context.Context, cancel context.CancelCauseFunc) erro
 // handle calls the operation under its timeout, which covers the handler alone (Q2.3).
 func (a *Attempt) handle(ctx context.Context, cancel context.CancelCauseFunc, fn func(context.Context) error) error {
 	a.start()
-	if a.reg.txRequire {
-		if _, err := a.tx.begin(func(any) bool { return true }); err != nil {
-			return fmt.Errorf("beginning the required transaction: %w", err)
-		}
-	}
 	p, err := readPolicy(a.exec.Policy)
 	if err != nil {
 		return Fail(err)
@@ -268,10 +263,10 @@ func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, nex
 	if end.policy, err = readPolicy(a.exec.Policy); err != nil {
 		end.policy = policy{}
 	}
-	o := a.finish(decide(end))
+	o, why := a.decide(end)
 	owned := a.tx.end()
 	if owned == nil {
-		return a.verdict(ctx, o, end.err, nil)
+		return a.verdict(ctx, o, why, nil)
 	}
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.session.lease.Worker.Lease)
 	defer cancel()
@@ -279,15 +274,16 @@ func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, nex
 		if rerr := owned.Rollback(wctx); rerr != nil {
 			a.seq.cfg.Logger.WarnContext(ctx, "rollback of a handler's transaction", "operation", a.Name, "error", rerr)
 		}
-		return a.verdict(ctx, o, end.err, nil)
+		return a.verdict(ctx, o, why, nil)
 	}
 	wrote, err := a.commit(wctx, owned, o, next)
 	if err == nil {
-		return a.verdict(ctx, o, end.err, &wrote)
+		return a.verdict(ctx, o, why, &wrote)
 	}
 	// S7.9: a commit error is a failed attempt, never a completed one.
 	end.err, end.result = fmt.Errorf("commit: %w", errors.Join(err, end.cause)), nil
-	return a.verdict(ctx, a.finish(decide(end)), end.err, nil)
+	o, why = a.decide(end)
+	return a.verdict(ctx, o, why, nil)
 }
 
 // commits reports whether this outcome keeps what the handler wrote.
@@ -314,11 +310,13 @@ func (a *Attempt) commit(ctx context.Context, owned storage.OwnedTx, o storage.O
 	return wrote, owned.Commit(ctx)
 }
 
-// finish completes an outcome with what the ledger keeps of a failure.
-func (a *Attempt) finish(o storage.Outcome) storage.Outcome {
+// decide asks the pure step, and completes its outcome with what the ledger keeps
+// of progress and failure.
+func (a *Attempt) decide(end ending) (storage.Outcome, error) {
+	o, why := decide(end)
 	o.Progress = a.lastProgress()
 	if o.Failure == nil {
-		return o
+		return o, why
 	}
 	if r := a.seq.cfg.Redact; r != nil {
 		o.Failure.Message, o.Failure.Trace = r(o.Failure.Message), r(o.Failure.Trace)
@@ -327,7 +325,7 @@ func (a *Attempt) finish(o storage.Outcome) storage.Outcome {
 	if a.seq.cfg.DisableErrorRecords {
 		o.Failure = nil
 	}
-	return o
+	return o, why
 }
 
 // verdict is what the engine gets. After the outcome is durable come the event and
@@ -380,7 +378,7 @@ func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func(
 	if err == nil {
 		err = guarded(func() error {
 			return s.cfg.Migrations.Apply(ctx, version, func(ctx context.Context, tx storage.Tx) error {
-				o := decide(ending{exec: a.exec, ran: time.Since(began)})
+				o, _ := decide(ending{exec: a.exec, ran: time.Since(began)})
 				w, err := s.tx.FinishTx(ctx, tx, storage.FinishRequest{Worker: a.session.worker(), Outcomes: []storage.Outcome{o}, Claim: next()})
 				if err == nil && !w.Applied[0] {
 					err = errFenced
@@ -400,5 +398,6 @@ func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func(
 			end.cause = context.Cause(ctx)
 		}
 	}
-	return a.verdict(ctx, a.finish(decide(end)), err, wrote)
+	o, why := a.decide(end)
+	return a.verdict(ctx, o, why, wrote)
 }

@@ -94,7 +94,9 @@ type Config struct {
 }
 
 // Recorder receives what would have been executed or queued.
-type Recorder interface{ Record(name string, op Operation) }
+type Recorder interface {
+	Record(name string, op Operation)
+}
 
 // normalize fills defaults in and returns every problem.
 func (c *Config) normalize() error {

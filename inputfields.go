@@ -16,25 +16,16 @@ import (
 // as {} or null and then overwrites what the factory injected. Of each field it
 // tells the first problem only: behind an exported *http.Client there are dozens.
 func checkInput(t reflect.Type, function bool) []string {
-	w := inputWalk{fine: make(map[reflect.Type]bool)}
-	if t.Kind() != reflect.Struct || function {
-		if problem := w.value(inputPlace{declared: t}, t); problem != "" {
-			return []string{problem}
+	w := inputWalk{fine: make(map[reflect.Type]bool), function: function}
+	if t.Kind() == reflect.Struct && !function {
+		// An operation starts small and grows: what an embedded type's encoding
+		// swallows may be a field that does not exist yet.
+		if by := borrowedEncoding(t); by != "" {
+			return []string{fmt.Sprintf("the embedded %s has its own encoding, which takes the place of the whole input: "+
+				"give it a field name", by)}
 		}
-		return nil
 	}
-	// An operation starts small and grows: what an embedded type's encoding
-	// swallows may be a field that does not exist yet.
-	if by := borrowedEncoding(t); by != "" {
-		return []string{fmt.Sprintf("the embedded %s has its own encoding, which takes the place of the whole input: "+
-			"give it a field name", by)}
-	}
-	if ownEncoding(t) {
-		return nil
-	}
-	w.fine[t] = true
-	fields, _, problems := flatten(t, "")
-	return slices.AppendSeq(problems, w.fields(fields))
+	return w.value(inputPlace{declared: t}, t)
 }
 
 // inputPlace is where a type stands in the input.
@@ -45,26 +36,30 @@ type inputPlace struct {
 
 const keepOut = "unexport it, or tag it `json:\"-\"`"
 
-func (p inputPlace) problem(what, remedy string) string {
+func (p inputPlace) problem(what, remedy string) []string {
 	name := "the input"
 	if p.path != "" {
 		name = "input field " + p.path
 	}
-	return fmt.Sprintf("%s (%s) %s: %s", name, p.declared, what, remedy)
+	return []string{fmt.Sprintf("%s (%s) %s: %s", name, p.declared, what, remedy)}
 }
 
 // inputWalk remembers the types in which it found nothing, or is just looking:
 // types may contain themselves.
-type inputWalk struct{ fine map[reflect.Type]bool }
+type inputWalk struct {
+	fine     map[reflect.Type]bool
+	function bool
+}
 
-// value answers the first problem of type t at a place, or "".
-func (w *inputWalk) value(at inputPlace, t reflect.Type) (problem string) {
+// value answers the problems of type t at a place: of the input itself all that
+// its fields have, below it the first.
+func (w *inputWalk) value(at inputPlace, t reflect.Type) (problems []string) {
 	if w.fine[t] {
-		return ""
+		return nil
 	}
 	w.fine[t] = true
 	defer func() {
-		if problem != "" {
+		if len(problems) > 0 {
 			delete(w.fine, t) // the next field of this type is told of as well
 		}
 	}()
@@ -75,7 +70,7 @@ func (w *inputWalk) value(at inputPlace, t reflect.Type) (problem string) {
 		if by := borrowedEncoding(t); by != "" && t.NumField() > 1 {
 			return at.problem("is encoded by its embedded "+by+" alone, and its other fields are lost", "give "+by+" a field name")
 		}
-		return ""
+		return nil
 	}
 	switch t.Kind() {
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128:
@@ -96,26 +91,28 @@ func (w *inputWalk) value(at inputPlace, t reflect.Type) (problem string) {
 		return w.value(at, t.Elem())
 	case reflect.Struct:
 		return w.structure(at, t)
+	default: // text, numbers, booleans
 	}
-	return ""
+	return nil
 }
 
-// structure checks a struct below the top that has no encoding.
-func (w *inputWalk) structure(at inputPlace, t reflect.Type) string {
+// structure checks a struct that has no encoding of its own.
+func (w *inputWalk) structure(at inputPlace, t reflect.Type) []string {
 	if by := borrowedEncoding(t); by != "" { // and of another, or t would be encoded by this one
 		return at.problem("embeds "+by+", whose value JSON then cannot see", "give it a field name")
 	}
 	fields, excluded, problems := flatten(t, at.path)
-	if len(problems) > 0 {
-		return problems[0]
-	}
-	if len(fields) == 0 && !excluded && t.Size() > 0 {
-		return at.problem("has no exported fields, so nothing of it is stored and restoring loses what the factory has set", keepOut)
+	operation := at.path == "" && !w.function // may well have no input
+	if len(fields) == 0 && !excluded && t.Size() > 0 && !operation {
+		problems = append(problems, at.problem("has no exported fields, so nothing of it is stored and restoring loses what the factory has set", keepOut)...)
 	}
 	for problem := range w.fields(fields) {
-		return problem
+		problems = append(problems, problem)
+		if at.path != "" {
+			break
+		}
 	}
-	return ""
+	return problems
 }
 
 // inputField is a field as encoding/json sees it, those of embedded structs
@@ -141,11 +138,11 @@ func (w *inputWalk) fields(fields []inputField) iter.Seq[string] {
 				continue
 			}
 			winner, lost := dominant(same)
-			problem := fmt.Sprintf("input fields %s share the JSON name %q, and JSON drops them all: give them different names by tag", lost, f.name)
+			problems := []string{fmt.Sprintf("input fields %s share the JSON name %q, and JSON drops them all: give them different names by tag", lost, f.name)}
 			if lost == "" {
-				problem = w.value(winner.inputPlace, winner.declared)
+				problems = w.value(winner.inputPlace, winner.declared)
 			}
-			if problem != "" && !yield(problem) {
+			if len(problems) > 0 && !yield(problems[0]) {
 				return
 			}
 		}
@@ -193,7 +190,7 @@ func flatten(t reflect.Type, path string) (fields []inputField, excluded bool, p
 				case !f.IsExported() && f.Type.Kind() == reflect.Pointer:
 					if hasInput(embedded) { // without any it is a fine way to hold dependencies
 						problems = append(problems, at.problem("cannot be restored, because JSON does not allocate an embedded pointer to an unexported type",
-							"embed it by value, or tag it `json:\"-\"`"))
+							"embed it by value, or tag it `json:\"-\"`")...)
 					}
 				default:
 					next = append(next, inputPlace{at.path, embedded})
@@ -220,10 +217,10 @@ func embeddedStruct(f reflect.StructField) reflect.Type {
 	return t
 }
 
-// hasInput reports whether struct t has a field of its own that JSON would store.
+// hasInput reports whether struct t has a field that JSON would store; a marker is none.
 func hasInput(t reflect.Type) bool {
 	for f := range t.Fields() {
-		if f.IsExported() && f.Tag.Get("json") != "-" {
+		if f.IsExported() && f.Type.Size() > 0 && f.Tag.Get("json") != "-" {
 			return true
 		}
 	}
@@ -278,6 +275,7 @@ func isMapKey(t reflect.Type) bool {
 	case reflect.String, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return true
+	default:
+		return t.Implements(reflect.TypeFor[encoding.TextMarshaler]())
 	}
-	return t.Implements(reflect.TypeFor[encoding.TextMarshaler]())
 }

@@ -215,8 +215,9 @@ type (
 	// "failed (allowed)" and blocks neither callbacks nor what comes after.
 	AllowedToFail struct{}
 
-	// TxRequire begins a transaction before the handler instead of when it first asks
-	// for one. New refuses it where the store has no transactions. Excludes TxNever.
+	// TxRequire says that the work is not safe without a transaction shared with the
+	// ledger: New refuses it where the store has none. It begins when the handler
+	// asks for it, in the kind it asks for, as any other. Excludes TxNever.
 	TxRequire struct{}
 
 	// TxNever is for work with effects outside the database, or with several commits

@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -157,58 +158,52 @@ type ending struct {
 }
 
 // decide is the pure step from an attempt's error to the outcome that the store
-// records (S12, Q1). Everything that ends an attempt, in any path, comes here.
-func decide(e ending) storage.Outcome {
+// records, and the error that whoever waits is told (S12, Q1). Everything that
+// ends an attempt, in any path, comes here.
+func decide(e ending) (storage.Outcome, error) {
 	o := storage.Outcome{
 		ID: e.exec.ID, Delivery: e.exec.Delivery, Errors: e.exec.Errors, Ran: e.ran, Result: e.result,
 	}
 	if e.err == nil {
 		o.State = storage.Completed
-		return o
-	}
-	if errors.Is(e.cause, ErrShutdown) && !(gravest(e.err).kind == signalFail) {
-		// Stopped by us, not by itself: as if it had not been delivered (Q10.15).
-		o.State, o.Excuse, o.Losses = storage.Pending, true, e.exec.Losses
-		return o
-	}
-	if errors.Is(e.cause, ErrCancelled) {
-		o.State, o.Reason = storage.Cancelled, ErrCancelled.Error()
-		return o
+		return o, nil
 	}
 	s := gravest(e.err)
-	switch s.kind {
-	case signalSkip, signalSkipForNow:
+	switch {
+	case errors.Is(e.cause, ErrShutdown) && s.kind != signalFail:
+		// Stopped by us, not by itself: as if it had not been delivered (Q10.15).
+		o.State, o.Excuse, o.Losses = storage.Pending, true, e.exec.Losses
+	case errors.Is(e.cause, ErrCancelled):
+		o.State, o.Reason = storage.Cancelled, ErrCancelled.Error()
+	case s.kind <= signalSkipForNow:
 		o.State, o.Reason, o.ForNow, o.Env = storage.Skipped, s.reason, s.kind == signalSkipForNow, e.env
-		return o
-	case signalRelease:
+	case s.kind == signalRelease:
 		return release(e, o, s.after)
+	default:
+		return fail(e, o, s)
 	}
-	return fail(e, o, s)
+	return o, e.err
 }
 
-// release sends the execution back without an error.
-func release(e ending, o storage.Outcome, after time.Duration) storage.Outcome {
-	o.Delay = after
-	if !e.started { // deferred by middleware: bounded by the deadline only (Q1.4)
+// release sends the execution back without an error. One that middleware deferred
+// costs nothing and is bounded by the deadline only (Q1.4); one whose handler ran
+// has spent an attempt (Q1.15).
+func release(e ending, o storage.Outcome, after time.Duration) (storage.Outcome, error) {
+	why := e.tooLate(after)
+	if e.started {
+		why = cmp.Or(e.exhausted(e.exec.Attempts()), why)
+	} else {
 		o.Excuse, o.Losses = true, e.exec.Losses
-		if why := e.tooLate(after); why != nil {
-			return final(e, o, why, "deferred")
-		}
-		o.State = storage.Pending
-		return o
 	}
-	if why := e.exhausted(e.exec.Attempts()); why != nil { // Q1.15
-		return final(e, o, why, "released")
+	if why != nil {
+		return final(o, why, "released")
 	}
-	if why := e.tooLate(after); why != nil {
-		return final(e, o, why, "released")
-	}
-	o.State = storage.Pending
-	return o
+	o.State, o.Delay = storage.Pending, after
+	return o, e.err
 }
 
 // fail decides between a retry and the end.
-func fail(e ending, o storage.Outcome, s *signal) storage.Outcome {
+func fail(e ending, o storage.Outcome, s *signal) (storage.Outcome, error) {
 	o.Errors++
 	how := "error"
 	var p *PanicError
@@ -218,27 +213,24 @@ func fail(e ending, o storage.Outcome, s *signal) storage.Outcome {
 	case errors.Is(e.cause, ErrTimeout):
 		how = "timeout"
 	}
-	o.Delay = backoff.Delay(e.policy.backoff(), o.Errors+e.exec.Losses)
+	delay := backoff.Delay(e.policy.backoff(), o.Errors+e.exec.Losses)
 	if s.kind == signalRetryAfter {
-		o.Delay = s.after
+		delay = s.after
 	}
-	switch {
-	case s.kind == signalFail,
-		how == "timeout" && e.policy.FailOnTimeout,
-		e.policy.MaxExceptions > 0 && o.Errors >= e.policy.MaxExceptions,
-		e.exhausted(e.exec.Attempts()) != nil,
-		e.tooLate(o.Delay) != nil: // Q1.14: with the real error, not a generic one
-		return final(e, o, e.err, how)
+	if s.kind == signalFail ||
+		how == "timeout" && e.policy.FailOnTimeout ||
+		e.policy.MaxExceptions > 0 && o.Errors >= e.policy.MaxExceptions ||
+		e.exhausted(e.exec.Attempts()) != nil ||
+		e.tooLate(delay) != nil { // Q1.14: with the real error, not a generic one
+		return final(o, e.err, how)
 	}
-	o.State = storage.Pending
-	o.Failure = failureOf(e.err, how)
-	return o
+	o.State, o.Delay, o.Failure = storage.Pending, delay, failureOf(e.err, how)
+	return o, e.err
 }
 
-func final(_ ending, o storage.Outcome, why error, how string) storage.Outcome {
-	o.State, o.Delay, o.Excuse = storage.Failed, 0, false
-	o.Failure = failureOf(why, how)
-	return o
+func final(o storage.Outcome, why error, how string) (storage.Outcome, error) {
+	o.State, o.Excuse, o.Failure = storage.Failed, false, failureOf(why, how)
+	return o, why
 }
 
 // exhausted reports whether no attempt is left after n of them. Without declared
@@ -270,14 +262,14 @@ func lost(row storage.Execution) storage.Outcome {
 	o := storage.Outcome{ID: row.ID, Delivery: row.Delivery, Errors: row.Errors, Losses: row.Losses}
 	if row.State == storage.Pending { // it waited for a retry in a process that is gone
 		if row.OnLoss == storage.LossFail {
-			o.State, o.Failure = storage.Failed, failureOf(fmt.Errorf("%w while it waited for a retry", ErrLost), "lost")
+			o.State, o.Failure = storage.Failed, lossOf(row, fmt.Errorf("%w while it waited for a retry", ErrLost))
 			return o
 		}
 		o.State, o.Reason = storage.Cancelled, "the process that would have retried it is gone"
 		return o
 	}
 	o.Losses++
-	o.Failure = failureOf(ErrLost, "lost")
+	o.Failure = lossOf(row, ErrLost)
 	p, err := readPolicy(row.Policy)
 	if err != nil {
 		p = policy{}
@@ -297,4 +289,10 @@ func lost(row storage.Execution) storage.Outcome {
 		o.Delay = backoff.Delay(p.backoff(), o.Errors+o.Losses)
 	}
 	return o
+}
+
+func lossOf(row storage.Execution, err error) *storage.Failure {
+	f := failureOf(err, "lost")
+	f.Group = errorGroup(row.Name, f)
+	return f
 }

@@ -149,7 +149,7 @@ func (r *Registry) find(op Operation) (*registration, Operation, []DispatchOptio
 	}
 	value, typ, err := pointerTo(inner)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("%w is no operation: hand over a value", err)
+		return nil, nil, nil, fmt.Errorf("%w was handed over: use a value", err)
 	}
 	candidates := r.catalog().byType[typ]
 	if len(candidates) == 1 {

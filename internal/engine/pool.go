@@ -148,10 +148,7 @@ func (r *run) write(ctx context.Context) error {
 	if len(r.outcomes) == 0 && claim == nil {
 		return nil
 	}
-	// What happened must be recorded whatever becomes of ctx; the lease bounds it.
-	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.Lease.Worker.Lease)
-	defer cancel()
-	wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: r.outcomes, Claim: claim})
+	wrote, err := r.finish(ctx, claim)
 	if err != nil {
 		return fmt.Errorf("recording %d outcomes: %w", len(r.outcomes), err)
 	}
@@ -165,6 +162,22 @@ func (r *run) write(ctx context.Context) error {
 	r.giveBack(reserved)
 	r.learn(wrote, claim != nil)
 	return nil
+}
+
+// finish writes. What happened must be recorded whatever becomes of ctx, so only
+// losing the lease ends the trying; a repeat is harmless (storage.Queue).
+func (r *run) finish(ctx context.Context, claim *storage.ClaimRequest) (storage.Finished, error) {
+	for {
+		wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.Lease.Worker.Lease)
+		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: r.outcomes, Claim: claim})
+		cancel()
+		switch {
+		case !errors.Is(err, context.DeadlineExceeded):
+			return wrote, err
+		case errors.Is(context.Cause(ctx), storage.ErrLeaseLost), len(r.outcomes) == 0:
+			return wrote, err
+		}
+	}
 }
 
 // learn takes in what a write found.
