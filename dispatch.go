@@ -131,6 +131,9 @@ func (s *Sequencer) execution(op Operation, method string) (storage.Execution, e
 	if err != nil {
 		return storage.Execution{}, err
 	}
+	if req.err != nil {
+		return storage.Execution{}, fmt.Errorf("dispatch of %s: %w", reg.name, req.err)
+	}
 	if req.connection != "" && req.connection != "default" {
 		return storage.Execution{}, fmt.Errorf("dispatch of %s: connection %q: dispatching to another connection is not available yet", reg.name, req.connection)
 	}
@@ -138,9 +141,6 @@ func (s *Sequencer) execution(op Operation, method string) (storage.Execution, e
 		ID: storage.NewID(), Name: reg.name, Kind: storage.Unlisted, Method: method, Actor: s.cfg.Actor,
 		Priority: req.priority, OnLoss: storage.LossRetry, Undoable: reg.rollbackable && !reg.irreversible, AllowedToFail: reg.allowedToFail,
 		Delay: req.delay,
-	}
-	if row.Priority == 0 {
-		row.Priority = storage.PriorityDefault
 	}
 	if reg.version != 0 {
 		row.Kind, row.UniqueKey = storage.Ordered, storage.OrderedKey(reg.name)
@@ -162,7 +162,7 @@ func (s *Sequencer) declare(row *storage.Execution, reg *registration, op Operat
 			problems = append(problems, err)
 		}
 	}
-	p := policy{MaxExceptions: 0}
+	var p policy
 	tries, declared, err := reg.tries(op)
 	note(err)
 	switch {
@@ -191,18 +191,10 @@ func (s *Sequencer) declare(row *storage.Execution, reg *registration, op Operat
 	note(err)
 	row.Policy = p.bytes()
 
-	until, err := reg.retryUntil(op)
+	row.RetryFor, err = retryFor(reg, op, req)
 	note(err)
-	row.RetryFor, err = reg.retryFor(op)
-	note(err)
-	if !until.IsZero() { // a distance, so that a row that waits for others gets it from when it may run (Q1.13)
-		row.RetryFor = time.Until(until)
-		if row.RetryFor <= 0 {
-			note(fmt.Errorf("%s: RetryUntil %s has passed already", reg.name, until.Format(time.RFC3339)))
-		}
-	}
-	if req.retryFor != nil {
-		row.RetryFor = *req.retryFor
+	if n, declared := p.tries(); declared {
+		note(checkUnlimited(n, row.RetryFor > 0))
 	}
 	queue, err := reg.queue(op)
 	note(err)
@@ -212,14 +204,14 @@ func (s *Sequencer) declare(row *storage.Execution, reg *registration, op Operat
 	row.Tags = addTags(tags, req.tags)
 	row.MinBuild, err = reg.minBuild(op)
 	note(err)
-	at, err := reg.executeAt(op)
-	note(err)
-	if !req.at.IsZero() {
-		at = req.at
-	}
-	if !at.IsZero() {
+	if at := req.at; req.scheduled {
+		if !at.IsZero() {
+			row.Delay = max(time.Until(at), 0)
+		}
+	} else if at, err = reg.executeAt(op); !at.IsZero() {
 		row.Delay = max(time.Until(at), 0)
 	}
+	note(err)
 	id, keep, via, unique, err := reg.unique(op)
 	note(err)
 	if unique && row.Kind == storage.Unlisted {
@@ -229,6 +221,25 @@ func (s *Sequencer) declare(row *storage.Execution, reg *registration, op Operat
 		row.UniqueKey, row.UniqueFor = "id:"+reg.name+":"+id, keep
 	}
 	return errors.Join(problems...)
+}
+
+// retryFor is how long after it becomes runnable a row may be retried. RetryUntil
+// is stored as a distance too, so that a row that waits for others gets all of it
+// from when it may run (Q1.13).
+func retryFor(reg *registration, op Operation, req *request) (time.Duration, error) {
+	if req.retryFor != nil {
+		return *req.retryFor, nil
+	}
+	until, err := reg.retryUntil(op)
+	if err != nil || until.IsZero() {
+		d, forErr := reg.retryFor(op)
+		return d, errors.Join(err, forErr)
+	}
+	d := time.Until(until)
+	if d <= 0 {
+		err = fmt.Errorf("%s: RetryUntil %s has passed already", reg.name, until.Format(time.RFC3339))
+	}
+	return d, err
 }
 
 func firstOf(values ...string) string {
