@@ -24,8 +24,9 @@ SERVICES = env=$$(scripts/services.sh env) && eval "$$env" && export SEQUENCER_T
 # Directories of modules of their own, tested from here.
 MODULES = benchmarks,examples
 
-# Files that a person or a generator wrote in Go, of all modules.
-GOFILES = git ls-files -z --cached --others --exclude-standard -- '*.go'
+# The Go files of all modules, tracked or about to be, without those deleted and not yet committed; NUL after each.
+GOFILES = git ls-files -z --cached --others --exclude-standard -- '*.go' | \
+	xargs -0 -r sh -c 'for f; do if [ -f "$$f" ]; then printf "%s\0" "$$f"; fi; done' sh
 
 FUZZTIME ?= 10s
 
@@ -39,13 +40,13 @@ build: ## compile everything; the commands go to bin/
 	@if [ -d cmd ]; then mkdir -p bin && $(GO) build -o bin/ ./cmd/...; fi
 
 fmt: ## format all Go files (gofumpt, goimports)
-	@$(GOFILES) | xargs -0 -r ls -d 2>/dev/null | xargs -r $(TOOL) goimports -local $(MODULE) -w
-	@$(GOFILES) | xargs -0 -r ls -d 2>/dev/null | xargs -r $(TOOL) gofumpt -w
+	@$(GOFILES) | xargs -0 -r $(TOOL) goimports -local $(MODULE) -w
+	@$(GOFILES) | xargs -0 -r $(TOOL) gofumpt -w
 
 .PHONY: formatted
 formatted:
-	@bad=$$($(GOFILES) | xargs -0 -r ls -d 2>/dev/null | xargs -r $(TOOL) gofumpt -l; \
-	$(GOFILES) | xargs -0 -r ls -d 2>/dev/null | xargs -r $(TOOL) goimports -local $(MODULE) -l); \
+	@bad=$$($(GOFILES) | xargs -0 -r $(TOOL) gofumpt -l; \
+	$(GOFILES) | xargs -0 -r $(TOOL) goimports -local $(MODULE) -l); \
 	if [ -n "$$bad" ]; then printf 'Not formatted (make fmt):\n%s\n' "$$bad" >&2; exit 1; fi
 
 check: formatted ## what a commit needs: format, vet, build, lint, quick tests on the backends within reach

@@ -151,7 +151,7 @@ func (a *Attempt) wait(ctx context.Context, done <-chan error) error {
 	case err := <-done:
 		return err
 	case <-grace.C:
-		a.seq.cfg.Logger.WarnContext(ctx, "handler does not return and was abandoned", "operation", a.Name, "execution", a.ID)
+		a.seq.cfg.Logger.WarnContext(ctx, "handler does not return and was abandoned", keyOperation, a.Name, keyExecution, a.ID)
 		return fmt.Errorf("%w; the handler did not return within %s and was abandoned", context.Cause(ctx), a.seq.cfg.TimeoutGrace)
 	}
 }
@@ -272,7 +272,7 @@ func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, nex
 	defer cancel()
 	if !a.commits(o, end.err) {
 		if rerr := owned.Rollback(wctx); rerr != nil {
-			a.seq.cfg.Logger.WarnContext(ctx, "rollback of a handler's transaction", "operation", a.Name, "error", rerr)
+			a.seq.cfg.Logger.WarnContext(ctx, "rollback of a handler's transaction", keyOperation, a.Name, keyError, rerr)
 		}
 		return a.verdict(ctx, o, why, nil)
 	}
@@ -351,20 +351,17 @@ func (a *Attempt) hooks(ctx context.Context, o storage.Outcome, cause error) {
 		return
 	}
 	var hook func(context.Context) error
-	switch o.State {
-	case storage.Completed:
+	if o.State == storage.Completed {
 		hook = a.reg.after(a.Operation)
-	case storage.Failed:
-		if failed := a.reg.failed(a.Operation); failed != nil {
-			hook = func(ctx context.Context) error { return failed(ctx, cause) }
-		}
+	} else if failed := a.reg.failed(a.Operation); failed != nil && o.State == storage.Failed {
+		hook = func(ctx context.Context) error { return failed(ctx, cause) }
 	}
 	if hook == nil {
 		return
 	}
 	hctx := withScope(context.WithoutCancel(ctx), &scope{attempt: a, tx: &attemptTx{deny: fmt.Errorf("%w: the attempt is over", ErrNoTx)}})
 	if err := guarded(func() error { return hook(hctx) }); err != nil {
-		a.seq.cfg.Logger.ErrorContext(ctx, "hook failed", "operation", a.Name, "execution", a.ID, "state", o.State, "error", err)
+		a.seq.cfg.Logger.ErrorContext(ctx, "hook failed", keyOperation, a.Name, keyExecution, a.ID, keyState, o.State, keyError, err)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 // execute runs an unlisted operation in a bubble's fake time and returns when its
 // attempts started, in seconds, and the error it ended with.
-func execute(t *testing.T, fn func(ctx context.Context, n int) error, opts ...sequencer.RegisterOption) (starts []int, err error, l *lab) {
+func execute(t *testing.T, fn func(ctx context.Context, n int) error, opts ...sequencer.RegisterOption) (starts []int, l *lab, err error) {
 	t.Helper()
 	l = newLab(t)
 	began := time.Now()
@@ -34,7 +34,7 @@ func execute(t *testing.T, fn func(ctx context.Context, n int) error, opts ...se
 	err = l.ExecuteSync(t.Context(), sequencer.Named("work", nil))
 	mu.Lock()
 	defer mu.Unlock()
-	return starts, err, l
+	return starts, l, err
 }
 
 var errBoom = errors.New("boom")
@@ -80,7 +80,7 @@ func TestWorkedTimelines(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				starts, err, _ := execute(t, c.fn, c.opts...)
+				starts, _, err := execute(t, c.fn, c.opts...)
 				if !slices.Equal(starts, c.starts) {
 					t.Errorf("attempts started at %v, want %v", starts, c.starts)
 				}
@@ -117,7 +117,7 @@ func TestTimeouts(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				starts, err, l := execute(t, c.fn, c.opts[:len(c.opts):len(c.opts)]...)
+				starts, l, err := execute(t, c.fn, c.opts[:len(c.opts):len(c.opts)]...)
 				if !slices.Equal(starts, c.starts) {
 					t.Errorf("attempts started at %v, want %v", starts, c.starts)
 				}
@@ -137,7 +137,7 @@ func TestTimeouts(t *testing.T) {
 func TestATimeoutDoesNotCoverWhatReturnsInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		_, err, _ := execute(t, func(ctx context.Context, _ int) error {
+		_, _, err := execute(t, func(ctx context.Context, _ int) error {
 			<-ctx.Done()
 			return nil // Q2.10: a late nil within the grace period is a success if it can still commit
 		}, sequencer.Timeout(time.Second))
@@ -149,7 +149,7 @@ func TestATimeoutDoesNotCoverWhatReturnsInTime(t *testing.T) {
 
 func TestPanicsLeaveTheirStack(t *testing.T) {
 	t.Parallel()
-	_, err, l := execute(t, func(context.Context, int) error { panic("at the disco") })
+	_, l, err := execute(t, func(context.Context, int) error { panic("at the disco") })
 	var p *sequencer.PanicError
 	if !errors.As(err, &p) || p.Value != "at the disco" {
 		t.Errorf("err = %v", err)
@@ -175,7 +175,7 @@ func TestOutcomesOfJoinedErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, _, l := execute(t, always(c.err))
+			_, l, _ := execute(t, always(c.err))
 			if got := l.state("work"); got != c.want {
 				t.Errorf("state = %s, want %s", got, c.want)
 			}

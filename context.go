@@ -67,7 +67,7 @@ func Log(ctx context.Context) *slog.Logger {
 	if a.seq == nil {
 		return slog.Default()
 	}
-	return a.seq.cfg.Logger.With("operation", a.Name, "execution", a.ID, "attempt", a.Number)
+	return a.seq.cfg.Logger.With(keyOperation, a.Name, keyExecution, a.ID, keyAttempt, a.Number)
 }
 
 // Progress says how far the attempt has come, in units of the handler's own;

@@ -78,7 +78,7 @@ func (s *Sequencer) emit(ctx context.Context, e Event) {
 func (s *Sequencer) tell(ctx context.Context, o Observer, e Event) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.cfg.Logger.ErrorContext(ctx, "observer panicked", "event", e.Kind, "panic", p)
+			s.cfg.Logger.ErrorContext(ctx, "observer panicked", keyEvent, e.Kind, keyPanic, p)
 		}
 	}()
 	o(ctx, e)

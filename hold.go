@@ -41,7 +41,7 @@ func (s *Sequencer) exclusive(ctx context.Context, sess session, wait time.Durat
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Lease)
 		defer cancel()
 		if err := s.store.Unlock(ctx, runLock, sess.worker()); err != nil {
-			s.cfg.Logger.WarnContext(ctx, "run lock was not freed; it ends with this process", "error", err)
+			s.cfg.Logger.WarnContext(ctx, "run lock was not freed; it ends with this process", keyError, err)
 		}
 	}()
 	return fn(ctx)
@@ -83,7 +83,7 @@ func (s *Sequencer) acquire(ctx context.Context, sess session, wait time.Duratio
 
 // freeDead rescues what dead workers held, and reports whether holder was one.
 func (s *Sequencer) freeDead(ctx context.Context, sess session, holder storage.ID) (bool, error) {
-	if err := s.rescue(ctx, sess); err != nil {
+	if _, err := s.rescue(ctx, sess); err != nil {
 		return false, err
 	}
 	locks, err := s.store.Locks(ctx)
@@ -98,8 +98,8 @@ func (s *Sequencer) freeDead(ctx context.Context, sess session, holder storage.I
 	return true, nil
 }
 
-// rescue settles what dead workers held.
-func (s *Sequencer) rescue(ctx context.Context, sess session) error {
+// rescue settles what dead workers held, and returns how many executions that were.
+func (s *Sequencer) rescue(ctx context.Context, sess session) (int, error) {
 	rows, err := engine.Rescue(ctx, s.store, sess.worker(), lost)
 	for _, row := range rows {
 		o := lost(row)
@@ -108,13 +108,14 @@ func (s *Sequencer) rescue(ctx context.Context, sess session) error {
 			Reason: fmt.Sprintf("its worker died; it is now %s", o.State),
 		})
 	}
-	return err
+	return len(rows), err
 }
 
-// pool serves queues under a session until over says so.
+// pool serves private queues under a session until over says so. Nothing is ever
+// parked in them: who enqueues there knows every name.
 func (s *Sequencer) pool(sess session, slots int, queues []string, over func(ctx context.Context, flows []storage.Flow, idle bool) (bool, error)) *engine.Pool {
 	return &engine.Pool{
-		Store: s.store, Lease: sess.lease, Queues: queues, Names: s.reg.names(), Slots: slots,
+		Store: s.store, Lease: sess.lease, Queues: queues, Slots: slots,
 		Attempt: s.attempts(sess), Poll: s.cfg.Poll, Grace: s.cfg.ShutdownGrace, Linger: s.cfg.TimeoutGrace, Shutdown: ErrShutdown,
 		Over: over,
 	}
@@ -130,6 +131,10 @@ func (s *Sequencer) serveFlow(ctx context.Context, sess session, flow storage.ID
 			}
 		}
 		if idle && !last.Over() { // ended by somebody else, or waiting for somebody else's member
+			// He may have died, or have claimed it on his way out, unseen until now.
+			if _, err := s.rescue(ctx, sess); err != nil {
+				return false, err
+			}
 			f, err := s.flow(ctx, flow)
 			if err != nil {
 				return false, err

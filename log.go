@@ -3,6 +3,23 @@ package sequencer
 import (
 	"context"
 	"log/slog"
+	"slices"
+)
+
+// Attribute keys, the same in every line.
+const (
+	keyOperation = "operation"
+	keyExecution = "execution"
+	keyRun       = "run"
+	keyMethod    = "method"
+	keyState     = "state"
+	keyReason    = "reason"
+	keyAttempt   = "attempt"
+	keyElapsed   = "elapsed"
+	keyNext      = "next"
+	keyError     = "error"
+	keyEvent     = "event"
+	keyPanic     = "panic"
 )
 
 // logEvent is where all log lines about executions are worded.
@@ -28,29 +45,25 @@ func logEvent(ctx context.Context, log *slog.Logger, e Event) {
 	if !log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 8)
-	add := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
-		}
+	attrs := []slog.Attr{
+		slog.String(keyOperation, e.Name), slog.String(keyExecution, e.ID), slog.String(keyRun, e.RunID),
+		slog.String(keyMethod, e.Method), slog.String(keyState, string(e.State)), slog.String(keyReason, e.Reason),
+		slog.Int(keyAttempt, e.Attempt), slog.Duration(keyElapsed, e.Elapsed), slog.Duration(keyNext, e.Next),
+		slog.Any(keyError, e.Err),
 	}
-	add("operation", e.Name)
-	add("execution", e.ID)
-	add("run", e.RunID)
-	add("method", e.Method)
-	add("state", string(e.State))
-	add("reason", e.Reason)
-	if e.Attempt > 0 {
-		attrs = append(attrs, slog.Int("attempt", e.Attempt))
+	log.LogAttrs(ctx, level, text, slices.DeleteFunc(attrs, empty)...)
+}
+
+// empty reports an attribute that says nothing about this event.
+func empty(a slog.Attr) bool {
+	switch a.Value.Kind() {
+	case slog.KindString:
+		return a.Value.String() == ""
+	case slog.KindInt64:
+		return a.Value.Int64() == 0
+	case slog.KindDuration:
+		return a.Value.Duration() == 0
+	default:
+		return a.Value.Any() == nil
 	}
-	if e.Elapsed > 0 {
-		attrs = append(attrs, slog.Duration("elapsed", e.Elapsed))
-	}
-	if e.Next > 0 {
-		attrs = append(attrs, slog.Duration("next", e.Next))
-	}
-	if e.Err != nil {
-		attrs = append(attrs, slog.Any("error", e.Err))
-	}
-	log.LogAttrs(ctx, level, text, attrs...)
 }

@@ -61,7 +61,7 @@ func (s *Sequencer) Resolve(ctx context.Context, nameOrID string, as Resolution,
 		return fmt.Errorf("resolve %s as %q: want %q or %q", nameOrID, as, ResolveCompleted, ResolveFailed)
 	}
 	return s.hold(ctx, "resolve", func(ctx context.Context, sess session) error {
-		if err := s.rescue(ctx, sess); err != nil { // its process may have died a moment ago
+		if _, err := s.rescue(ctx, sess); err != nil { // its process may have died a moment ago
 			return err
 		}
 		row, err := s.find(ctx, nameOrID)
@@ -124,7 +124,7 @@ func (s *Sequencer) find(ctx context.Context, nameOrID string) (storage.Executio
 	if _, ok := s.reg.lookup(nameOrID); ok {
 		return storage.Execution{}, fmt.Errorf("%s: %w: it never ran", nameOrID, storage.ErrNotFound)
 	}
-	return storage.Execution{}, errors.Join(notFound(s.reg, nameOrID), fmt.Errorf("and no execution has it as its id"))
+	return storage.Execution{}, errors.Join(notFound(s.reg, nameOrID), errors.New("and no execution has it as its id"))
 }
 
 func isIDPrefix(s string) bool {

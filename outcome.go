@@ -59,18 +59,20 @@ func KeepChanges() SkipOption { return func(s *signal) { s.keep = true } }
 // Skip ends the execution as skipped, for good: it counts as done and satisfies
 // those that depend on it (S8.6). No hook runs, nothing is retried.
 func Skip(reason string, opts ...SkipOption) error {
-	s := &signal{kind: signalSkip, reason: orDefault(reason, "skipped by the operation")}
-	for _, o := range opts {
-		o(s)
-	}
-	return s
+	return skip(signalSkip, reason, opts)
 }
 
 // SkipForNow ends the execution as skipped, but not done: the next run offers the
 // operation again, and it satisfies nobody.
 func SkipForNow(reason string, opts ...SkipOption) error {
-	s := Skip(reason, opts...).(*signal)
-	s.kind = signalSkipForNow
+	return skip(signalSkipForNow, reason, opts)
+}
+
+func skip(kind signalKind, reason string, opts []SkipOption) error {
+	s := &signal{kind: kind, reason: orDefault(reason, "skipped by the operation")}
+	for _, o := range opts {
+		o(s)
+	}
 	return s
 }
 

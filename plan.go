@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,6 +78,18 @@ func (p *Plan) Names() []string {
 		names[i] = t.Name
 	}
 	return names
+}
+
+// slots bounds how many executions are worth having in hand: the line's one, and
+// its Async tasks. Claiming for more would only make each claim look further.
+func (p *Plan) slots(most int) int {
+	async := 0
+	for _, t := range p.Tasks {
+		if t.Async {
+			async++
+		}
+	}
+	return max(1, min(most, 1+async))
 }
 
 // snapshot is everything outside the registry that a plan depends on.
@@ -426,7 +439,7 @@ func (p *planner) findMigration(name string) *migration.Migration {
 	name = strings.TrimSuffix(name, ".sql")
 	for i := range p.snap.migrations {
 		m := &p.snap.migrations[i]
-		if m.Name == name || fmt.Sprint(m.Version) == name {
+		if m.Name == name || strconv.FormatInt(m.Version, 10) == name {
 			return m
 		}
 	}

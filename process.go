@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -190,10 +191,7 @@ func (s *Sequencer) run(ctx context.Context, sess session, plan *Plan, o RunOpti
 	flow.WorkerID = sess.worker()
 	flow.Host = sess.lease.Worker.Hostname
 	sess.run, sess.tasks = flow.ID, len(rows)
-	slots := o.Slots
-	if slots < 1 {
-		slots = DefaultSlots
-	}
+	slots := plan.slots(cmp.Or(o.Slots, DefaultSlots))
 	began := time.Now()
 	s.emit(ctx, Event{Kind: EventRunStarted, Method: plan.Method, RunID: flow.ID.String(), Tasks: len(rows)})
 	started, err := s.store.Enqueue(ctx, storage.EnqueueRequest{

@@ -22,7 +22,7 @@ func (s *Sequencer) orphans(ctx context.Context) ([]storage.Flow, error) {
 // it had not done), and an undoing they had begun is finished (S10.6). It returns
 // a line for each run it touched. The run lock is held.
 func (s *Sequencer) recover(ctx context.Context, sess session) ([]string, error) {
-	if err := s.rescue(ctx, sess); err != nil {
+	if _, err := s.rescue(ctx, sess); err != nil {
 		return nil, err
 	}
 	flows, err := s.orphans(ctx)
@@ -43,7 +43,7 @@ func (s *Sequencer) recover(ctx context.Context, sess session) ([]string, error)
 			if !f.Over() {
 				return said, context.Cause(ctx)
 			}
-		} else if f, err = s.store.StopFlow(ctx, storage.StopFlowRequest{ID: f.ID, State: storage.Interrupted, Reason: "its process died"}); err != nil {
+		} else if f, err = s.endOrphan(ctx, sess, f.ID); err != nil {
 			return said, fmt.Errorf("ending run %s: %w", f.ID, err)
 		}
 		line := fmt.Sprintf("%s %s of %s, whose process died, was %s", f.Kind, f.ID, f.CreatedAt.Format("2006-01-02 15:04:05"), what)
@@ -51,6 +51,21 @@ func (s *Sequencer) recover(ctx context.Context, sess session) ([]string, error)
 		s.emit(ctx, Event{Kind: EventRecovered, Method: f.Method, RunID: f.ID.String(), State: f.State, Reason: line})
 	}
 	return said, s.adoptApplied(ctx)
+}
+
+// endOrphan ends a run whose process died. One that was only slow, and lost its
+// lease, may have had a commit on its way, which StopFlow waits for; what it claimed
+// in that transaction can be seen, and rescued, only then.
+func (s *Sequencer) endOrphan(ctx context.Context, sess session, id storage.ID) (storage.Flow, error) {
+	for {
+		f, err := s.store.StopFlow(ctx, storage.StopFlowRequest{ID: id, State: storage.Interrupted, Reason: "its process died"})
+		if err != nil || f.Over() {
+			return f, err
+		}
+		if n, err := s.rescue(ctx, sess); err != nil || n == 0 {
+			return f, err
+		}
+	}
 }
 
 // adoptApplied settles migrations that were interrupted after they had been

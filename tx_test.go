@@ -77,7 +77,7 @@ func (l *sqlLab) effects() string {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	defer rows.Close() //nolint:errcheck // read only
+	defer rows.Close()
 	var all []string
 	for rows.Next() {
 		var what string
@@ -259,7 +259,7 @@ func TestASlowTransactionDoesNotCostTheLease(t *testing.T) {
 			}
 			for range 4 { // longer than the lease, with the writer held and progress to tell
 				sequencer.Progress(ctx, 1, 2)
-				<-time.After(200 * time.Millisecond)
+				<-time.After(200 * time.Millisecond) // sleep: the lease must really run out, and servers have real clocks
 			}
 			return ctx.Err()
 		})

@@ -11,6 +11,12 @@ import (
 	"github.com/gosequencer/sequencer/storage"
 )
 
+// Attribute keys of log lines.
+const (
+	keyWorker = "worker"
+	keyError  = "error"
+)
+
 // Lease is a worker's proof that it is alive. Its progress and cancel requests
 // travel with each renewal.
 type Lease struct {
@@ -50,7 +56,7 @@ func Hold(ctx context.Context, store storage.Store, w storage.Worker, log *slog.
 	defer cancel()
 	if left := store.Leave(leaveCtx, w.ID); left != nil {
 		// The lease runs out by itself; nothing is lost but time.
-		log.WarnContext(ctx, "worker could not leave", "worker", w.ID, "error", left)
+		log.WarnContext(ctx, "worker could not leave", keyWorker, w.ID, keyError, left)
 	}
 	return err
 }
@@ -79,7 +85,7 @@ func (l *Lease) renew(ctx context.Context, stop <-chan struct{}, lost context.Ca
 			lost(fmt.Errorf("%w: %w", storage.ErrLeaseLost, err))
 			return
 		default:
-			l.log.WarnContext(ctx, "lease was not renewed", "worker", l.Worker.ID, "error", err)
+			l.log.WarnContext(ctx, "lease was not renewed", keyWorker, l.Worker.ID, keyError, err)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func (p *Pool) Run(ctx context.Context, first storage.Claimed) error {
 	// Attempts outlive ctx by the grace period; losing the lease ends them at once.
 	r.ctx, r.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer r.cancel(nil)
-	r.start(first.Executions)
+	r.start(first.Executions) //nolint:contextcheck // attempts outlive ctx by the grace period
 	if err := r.loop(ctx); err != nil {
 		r.cancel(storage.ErrLeaseLost) // nobody waits for them: their rows are rescued, their writes fenced
 		return err
@@ -113,8 +113,8 @@ func (r *run) loop(ctx context.Context) error {
 		timer.Reset(r.patience())
 		select {
 		case res := <-r.results:
-			r.take(res)
-			r.drain()
+			r.take(res) //nolint:contextcheck // attempts outlive ctx by the grace period
+			r.drain()   //nolint:contextcheck // attempts outlive ctx by the grace period
 		case <-timer.C:
 			if r.dry = false; !r.shut {
 				continue
@@ -160,7 +160,7 @@ func (r *run) write(ctx context.Context) error {
 		}
 	}
 	r.giveBack(reserved)
-	r.learn(wrote, claim != nil)
+	r.learn(wrote, claim != nil) //nolint:contextcheck // attempts outlive ctx by the grace period
 	return nil
 }
 

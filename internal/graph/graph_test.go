@@ -4,8 +4,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/gosequencer/sequencer/internal/graph"
 	"pgregory.net/rapid"
+
+	"github.com/gosequencer/sequencer/internal/graph"
 )
 
 func order(needs map[int][]int, n int) (order, cycle []int) {

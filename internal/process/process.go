@@ -26,16 +26,16 @@ func Self() Identity {
 
 // Gone reports whether the process other is proved dead by looking from here.
 // False means alive or unknown: then only a lease can tell.
-func (self Identity) Gone(other Identity) bool {
-	if self.Boot == "" || other.Boot != self.Boot || other.Start == "" || other.PID == 0 {
+func (i Identity) Gone(other Identity) bool {
+	if i.Boot == "" || other.Boot != i.Boot || other.Start == "" || other.PID == 0 {
 		return false
 	}
 	return startOf(other.PID) != other.Start
 }
 
 // String names the process for people.
-func (self Identity) String() string {
-	return self.Hostname + " pid " + strconv.Itoa(self.PID)
+func (i Identity) String() string {
+	return i.Hostname + " pid " + strconv.Itoa(i.PID)
 }
 
 // Of is the identity of another process of this machine, for tests.
