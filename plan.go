@@ -244,7 +244,7 @@ func (p *planner) addOperations() error {
 		if err != nil {
 			return err
 		}
-		t.OutOfOrder = reg.version < highest && !p.opts.Repeat
+		t.OutOfOrder = row == nil && reg.version < highest // one that ran before was in its place then
 		if why := p.filtered(t); why != "" {
 			p.leave(key, why)
 			continue

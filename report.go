@@ -78,8 +78,10 @@ func (s *Sequencer) report(ctx context.Context, id storage.ID, errs *errorLog) (
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{RunID: id.String(), Method: f.Method, State: f.State, Reason: f.Reason, Elapsed: f.FinishedAt.Sub(f.CreatedAt)}
-	if !f.Over() { // stopped while undoing: the next run goes on
+	r := &Report{RunID: id.String(), Method: f.Method, State: f.State, Reason: f.Reason}
+	if f.Over() {
+		r.Elapsed = f.FinishedAt.Sub(f.CreatedAt)
+	} else { // stopped while undoing: the next run goes on
 		r.State = storage.Interrupted
 	}
 	rows, err := s.members(ctx, id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,7 +51,7 @@ type Pool struct {
 // that the caller has claimed already.
 func (p *Pool) Run(ctx context.Context, first storage.Claimed) error {
 	r := &run{
-		Pool: p, free: p.Slots, results: make(chan result, p.Slots),
+		Pool: p, free: p.Slots, results: make(chan result, p.Slots), mine: map[storage.ID]bool{},
 		dry: first.NextDue != 0, nextDue: first.NextDue,
 	}
 	// Attempts outlive ctx by the grace period; losing the lease ends them at once.
@@ -71,11 +72,14 @@ type run struct {
 	cancel  context.CancelCauseFunc
 	results chan result
 
-	mu   sync.Mutex // guards free and shut, which committing attempts look at
-	free int        // slots nobody runs in or has reserved
-	shut bool       // no further claims
+	mu     sync.Mutex // guards these, which committing attempts look at
+	free   int        // slots nobody runs in or has reserved
+	shut   bool       // no further claims
+	asking int        // attempts that claim in their own commit, until they are heard of
+	unsure bool       // the answer to such a commit was lost, and with it what was claimed
 
 	running  int
+	mine     map[storage.ID]bool // what runs, or has run and is not recorded yet
 	outcomes []storage.Outcome
 	after    []func(bool)
 	flows    []storage.Flow // touched since Over was last asked
@@ -87,7 +91,9 @@ type run struct {
 
 type result struct {
 	verdict  Verdict
-	reserved int // free slots that its own commit had claimed for
+	id       storage.ID
+	asked    bool // its own commit was to claim…
+	reserved int  // …for this many free slots besides its own
 }
 
 func (r *run) loop(ctx context.Context) error {
@@ -96,6 +102,9 @@ func (r *run) loop(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		if err := r.write(ctx); err != nil {
+			return err
+		}
+		if err := r.adopt(ctx); err != nil {
 			return err
 		}
 		flows := r.flows
@@ -152,6 +161,9 @@ func (r *run) write(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("recording %d outcomes: %w", len(r.outcomes), err)
 	}
+	for _, o := range r.outcomes {
+		delete(r.mine, o.ID)
+	}
 	after := r.after
 	r.outcomes, r.after = nil, nil
 	for i, f := range after {
@@ -191,15 +203,44 @@ func (r *run) learn(wrote storage.Finished, claimed bool) {
 	r.start(wrote.Claimed.Executions)
 }
 
+// adopt starts what a commit has claimed whose answer was lost: it runs by the
+// ledger, it is this worker's, and nobody here knows it. It waits until all other
+// commits that claim have been heard of; theirs look the same until then.
+func (r *run) adopt(ctx context.Context) error {
+	r.mu.Lock()
+	due := r.unsure && r.asking == 0 && !r.shut
+	r.mu.Unlock()
+	if !due {
+		return nil
+	}
+	rows, err := r.Store.Executions(ctx, storage.Filter{
+		WorkerID: r.Lease.Worker.ID, States: []storage.State{storage.Running}, Oldest: true, Limit: adoptLimit,
+	})
+	if err != nil {
+		return fmt.Errorf("looking for what a lost answer claimed: %w", err)
+	}
+	r.mu.Lock()
+	r.unsure, r.dry = false, false
+	r.mu.Unlock()
+	r.start(slices.DeleteFunc(rows, func(e storage.Execution) bool {
+		return r.mine[e.ID] || !slices.Contains(r.Queues, e.Queue)
+	}))
+	return nil
+}
+
+// adoptLimit is far above what a worker can have claimed.
+const adoptLimit = 10_000
+
 // reserve takes all free slots, and own that the caller is about to free, for a
 // claim. A nil request means there is nothing to claim for.
 func (r *run) reserve(own int) (claim *storage.ClaimRequest, reserved int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.shut || r.free+own == 0 {
+	if r.shut || r.free+own == 0 || own > 0 && r.unsure {
 		return nil, 0
 	}
 	reserved, r.free = r.free, 0
+	r.asking += own
 	return &storage.ClaimRequest{Worker: r.Lease.Worker.ID, Queues: r.Queues, Names: r.Names, Limit: reserved + own}, reserved
 }
 
@@ -233,13 +274,15 @@ func (r *run) start(executions []storage.Execution) {
 	r.giveBack(-len(executions))
 	for _, e := range executions {
 		r.running++
+		r.mine[e.ID] = true
 		go func() {
 			ctx, cancel := context.WithCancelCause(r.ctx)
 			defer cancel(nil)
 			unwatch := r.Lease.watch(e.ID, cancel)
-			var res result
+			res := result{id: e.ID}
 			res.verdict = r.Attempt(ctx, e, func() (claim *storage.ClaimRequest) {
 				claim, res.reserved = r.reserve(1)
+				res.asked = claim != nil
 				return claim
 			})
 			unwatch()
@@ -253,15 +296,27 @@ func (r *run) take(res result) {
 	r.running--
 	r.giveBack(1 + res.reserved)
 	v := res.verdict
+	if res.asked {
+		r.heard(v.Finished != nil)
+	}
 	if v.Finished == nil {
 		r.outcomes = append(r.outcomes, v.Outcome)
 		r.after = append(r.after, v.After)
 		return
 	}
+	delete(r.mine, res.id)
 	if v.After != nil {
 		v.After(len(v.Finished.Applied) > 0 && v.Finished.Applied[0])
 	}
 	r.learn(*v.Finished, true)
+}
+
+// heard counts a commit that was to claim. Without an answer it may have done so.
+func (r *run) heard(answered bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asking--
+	r.unsure = r.unsure || !answered
 }
 
 // drain takes what else has arrived, so that it shares the next write.

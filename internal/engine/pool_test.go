@@ -1,0 +1,175 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gosequencer/sequencer/internal/engine"
+	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/memory"
+)
+
+var (
+	errShutdown  = errors.New("shutdown")
+	errCancelled = errors.New("cancelled")
+	quiet        = slog.New(slog.NewTextHandler(io.Discard, nil))
+)
+
+// counted counts the writes a pool makes.
+type counted struct {
+	storage.Store
+	writes atomic.Int32
+}
+
+func (c *counted) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
+	c.writes.Add(1)
+	time.Sleep(time.Millisecond) // sleep: inside a bubble, a write takes time
+	return c.Store.Finish(ctx, r)
+}
+
+// serve enqueues n executions and runs a pool of so many slots over them until
+// all are done or ctx ends.
+func serve(ctx context.Context, t *testing.T, store storage.Store, n, slots int, fn func(ctx context.Context, e storage.Execution) storage.State) error {
+	t.Helper()
+	w := storage.Worker{ID: storage.NewID(), Lease: 30 * time.Second}
+	return engine.Hold(ctx, store, w, quiet, errCancelled, func(ctx context.Context, l *engine.Lease) error {
+		rows := make([]storage.Execution, n)
+		for i := range rows {
+			rows[i] = storage.Execution{ID: storage.NewID(), Name: "op", Kind: storage.Unlisted, Queue: "q", Priority: 2, OnLoss: storage.LossRetry}
+		}
+		if _, err := store.Enqueue(ctx, storage.EnqueueRequest{Executions: rows}); err != nil {
+			return err
+		}
+		var done atomic.Int32
+		p := &engine.Pool{
+			Store: store, Lease: l, Queues: []string{"q"}, Slots: slots,
+			Poll: time.Second, Grace: 5 * time.Second, Linger: time.Second, Shutdown: errShutdown,
+			Attempt: func(ctx context.Context, e storage.Execution, _ func() *storage.ClaimRequest) engine.Verdict {
+				state := fn(ctx, e)
+				return engine.Verdict{
+					Outcome: storage.Outcome{ID: e.ID, Delivery: e.Delivery, State: state, Excuse: state == storage.Pending},
+					After: func(bool) {
+						if state != storage.Pending {
+							done.Add(1)
+						}
+					},
+				}
+			},
+			Over: func(context.Context, []storage.Flow, bool) (bool, error) { return int(done.Load()) == n, nil },
+		}
+		return p.Run(ctx, storage.Claimed{})
+	})
+}
+
+func TestOutcomesThatArriveDuringAWriteShareTheNextOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &counted{Store: memory.New()}
+		const n = 1000
+		if err := serve(t.Context(), t, store, n, 100, func(context.Context, storage.Execution) storage.State { return storage.Completed }); err != nil {
+			t.Fatal(err)
+		}
+		if writes := store.writes.Load(); writes > n/20 {
+			t.Errorf("%d executions took %d writes; batching is lost", n, writes)
+		}
+	})
+}
+
+func TestAPoolNeverRunsMoreThanItsSlots(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int32
+		err := serve(t.Context(), t, memory.New(), 50, 3, func(context.Context, storage.Execution) storage.State {
+			most.Store(max(most.Load(), running.Add(1)))
+			time.Sleep(time.Second) // sleep: inside a bubble
+			running.Add(-1)
+			return storage.Completed
+		})
+		if err != nil || most.Load() != 3 {
+			t.Errorf("at most %d ran at a time, %v; want 3", most.Load(), err)
+		}
+	})
+}
+
+func TestAnEndedContextGivesAttemptsTheGracePeriodAndThenACause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		ctx, stop := context.WithCancel(t.Context())
+		began := time.Now()
+		err := serve(ctx, t, store, 2, 1, func(ctx context.Context, _ storage.Execution) storage.State {
+			stop()
+			<-ctx.Done()
+			if !errors.Is(context.Cause(ctx), errShutdown) {
+				t.Errorf("cause = %v, want the shutdown", context.Cause(ctx))
+			}
+			return storage.Pending
+		})
+		if err != nil || time.Since(began) != 5*time.Second {
+			t.Errorf("ended after %s with %v, want the grace period and no error", time.Since(began), err)
+		}
+		rows, _ := store.Executions(t.Context(), storage.Filter{States: []storage.State{storage.Pending}})
+		if len(rows) != 2 || rows[0].Attempts()+rows[1].Attempts() != 0 {
+			t.Errorf("S6.5: rows = %+v, want both pending with no attempt spent", rows)
+		}
+	})
+}
+
+func TestAnAttemptThatDoesNotStopIsAbandoned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		err := serve(ctx, t, memory.New(), 1, 1, func(context.Context, storage.Execution) storage.State {
+			stop()
+			time.Sleep(time.Minute) // sleep: inside a bubble
+			return storage.Completed
+		})
+		if err == nil {
+			t.Error("a pool that abandoned an attempt reported success")
+		}
+		time.Sleep(time.Minute) // sleep: inside a bubble, lets the attempt end
+	})
+}
+
+func TestLosingTheLeaseEndsAttemptsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		err := serve(t.Context(), t, store, 1, 1, func(ctx context.Context, e storage.Execution) storage.State {
+			if err := store.Leave(ctx, e.WorkerID); err != nil { // somebody declared this worker dead
+				t.Error(err)
+			}
+			<-ctx.Done()
+			return storage.Completed
+		})
+		if !errors.Is(err, storage.ErrLeaseLost) {
+			t.Errorf("err = %v, want ErrLeaseLost", err)
+		}
+	})
+}
+
+func TestACancelledExecutionHearsOfItWithTheNextRenewal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		err := serve(t.Context(), t, store, 1, 1, func(ctx context.Context, e storage.Execution) storage.State {
+			if _, err := store.Operate(ctx, storage.Order{Action: storage.ActCancel, IDs: []storage.ID{e.ID}, Actor: "test"}); err != nil {
+				t.Error(err)
+			}
+			<-ctx.Done()
+			if !errors.Is(context.Cause(ctx), errCancelled) {
+				t.Errorf("cause = %v", context.Cause(ctx))
+			}
+			return storage.Cancelled
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}
