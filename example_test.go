@@ -39,7 +39,7 @@ func (*SeedAdmin) Rollback(ctx context.Context) error {
 	return err
 }
 
-// open puts an application together. It creates the database at path if need be.
+// open puts an application together. The first run creates the database.
 func open(ctx context.Context, path string, files fs.FS) (*sequencer.Sequencer, error) {
 	store, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Full})
 	if err != nil {
@@ -55,14 +55,7 @@ func open(ctx context.Context, path string, files fs.FS) (*sequencer.Sequencer, 
 	}
 	reg := sequencer.NewRegistry()
 	sequencer.Register(reg, "20240115120000_seed_admin", sequencer.Make[SeedAdmin])
-	seq, err := sequencer.New(store, reg, sequencer.Config{Migrations: migrations})
-	if err != nil {
-		return nil, err
-	}
-	if os.Getenv("NOSETUP") != "" {
-		return seq, nil
-	}
-	return seq, seq.Setup(ctx)
+	return sequencer.New(store, reg, sequencer.Config{Migrations: migrations})
 }
 
 // The first run does what is pending, in the order of the timestamps. The second

@@ -20,7 +20,7 @@ type Worker struct {
 	Lease    time.Duration `json:"-"` // granted anew by each Renew
 
 	JoinedAt   time.Time `json:"joined_at,omitzero"`
-	LeaseUntil time.Time `json:"lease_until,omitzero"` // zero on stores that see death directly (SQLite, memory)
+	LeaseUntil time.Time `json:"lease_until,omitzero"` // zero on a store that sees death directly (SQLite)
 	LeftAt     time.Time `json:"left_at,omitzero"`     // by itself, or by a rescuer
 	Dead       bool      `json:"dead,omitempty"`       // a rescuer ended it
 }

@@ -73,7 +73,7 @@ func (s *Store) Executions(ctx context.Context, f storage.Filter) ([]storage.Exe
 
 func selects(f *storage.Filter, e *storage.Execution) bool {
 	return (len(f.IDs) == 0 || slices.Contains(f.IDs, e.ID)) &&
-		strings.HasPrefix(e.ID.String(), strings.ToLower(f.IDPrefix)) &&
+		(f.IDPrefix == "" || strings.HasPrefix(e.ID.String(), strings.ToLower(f.IDPrefix))) &&
 		(len(f.States) == 0 || slices.Contains(f.States, e.State)) &&
 		(len(f.Kinds) == 0 || slices.Contains(f.Kinds, e.Kind)) &&
 		(f.Name == "" || matches(f.Name, e.Name)) &&

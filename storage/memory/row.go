@@ -16,10 +16,11 @@ import (
 type row struct {
 	storage.Execution
 	cancel bool // an operator asked its worker to stop
+	gone   bool // no longer in the ledger, though a lane may still have an entry
 }
 
 // runnable reports whether time alone keeps the row from being claimed.
-func (r *row) runnable() bool { return r.State == storage.Pending && r.Waits == 0 }
+func (r *row) runnable() bool { return r.State == storage.Pending && r.Waits == 0 && !r.gone }
 
 // private reports whether one process alone serves the row's queue.
 func (r *row) private() bool { return strings.HasPrefix(r.Queue, storage.PrivateQueue) }
@@ -51,6 +52,7 @@ func (t *tx) insert(r *row) {
 // remove takes a row out of the ledger, with its attempts.
 func (s *Store) remove(r *row) {
 	s.unindex(r)
+	r.gone = true
 	delete(s.rows, r.ID)
 	delete(s.attempts, r.ID)
 	without := func(rows []*row) []*row {

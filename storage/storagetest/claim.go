@@ -227,7 +227,7 @@ func claimRace(t *testing.T, l *lab) {
 	}
 	for _, e := range l.list(storage.Filter{Limit: 10_000}) {
 		if e.WorkerID != holders[e.ID] || e.State != storage.Running {
-			t.Errorf("%s is %s for %s, claimed by %s", e.ID, e.State, e.WorkerID, holders[e.ID])
+			t.Fatalf("%s is %s for %q, claimed by %q; perhaps others too", e.ID, e.State, e.WorkerID, holders[e.ID])
 		}
 	}
 }

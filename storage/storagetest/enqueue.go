@@ -136,6 +136,7 @@ var enqueueRules = []rule{
 		if len(edges) != 0 {
 			t.Errorf("the refused flow left %d edges", len(edges))
 		}
+		l.same("claimable", names(l.claim(l.join())), []string{"a"})
 	}},
 	{"Q4.6 a key is held across a retry and free after any end", func(t *testing.T, l *lab) {
 		w := l.join()

@@ -50,7 +50,7 @@ var finishRules = []rule{
 			t.Errorf("the filter for failed finds %v", names(failed))
 		}
 	}},
-	{"Q0.2 what an outcome carries is in the row: result, reason, environment, counters, progress", func(t *testing.T, l *lab) {
+	{"Q0.2 Q1.18 what an outcome carries is in the row: result, reason, environment, counters, progress", func(t *testing.T, l *lab) {
 		a, b := l.row("a"), l.row("b")
 		l.enqueue(a, b)
 		w := l.join()

@@ -284,6 +284,11 @@ var leaseRules = []rule{
 		l.lock("one", leaves)
 		l.lock("two", dies)
 		l.leave(leaves)
+		held, err := l.store.Locks(t.Context())
+		l.must(err, "Locks")
+		if len(held) != 1 || held[0].Name != "two" {
+			t.Errorf("after the holder of one left: %+v, want only two", held)
+		}
 		l.lock("one", other)
 		l.refused("two", other)
 		l.rescue(other, dies)

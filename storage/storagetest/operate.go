@@ -139,6 +139,17 @@ var operateRules = []rule{
 			t.Errorf("the cancelled row still holds its key: %+v", got)
 		}
 	}},
+	{"S5.5 Q1.37 a parked row that is cancelled is parked no more", func(t *testing.T, l *lab) {
+		l.enqueue(l.row("a"))
+		w := l.join()
+		o := outcome(l.take(w), storage.Pending)
+		o.Park, o.Excuse = true, true
+		l.settle(w, o)
+		l.operate(l.order(storage.ActCancel, o.ID))
+		if e := l.wantState(o.ID, storage.Cancelled); e.Parked {
+			t.Error("a row that is over is parked")
+		}
+	}},
 	{"S5.5 cancel of a running row leaves it running and is told to its worker by every Renew until it ends", func(t *testing.T, l *lab) {
 		l.enqueue(l.row("a"), l.row("b"))
 		w, other := l.join(), l.join()
@@ -262,6 +273,19 @@ var operateRules = []rule{
 		Check(t, l.store)
 		f.end("b", storage.Completed)
 		f.end("c", storage.Completed)
+		f.wantOver(storage.Completed)
+	}},
+	{"F7 Q5.29 a stopped flow that is re-opened ends by what happens then", func(t *testing.T, l *lab) {
+		f := l.draft(storage.PolicyStop, "a", "b needs a")
+		f.enqueue()
+		l.stop(f, storage.Cancelled)
+		f.wantOver(storage.Cancelled)
+		l.operate(l.order(storage.ActRetry, f.id("a"), f.id("b")))
+		if got := f.wantOpen(); got.Reason != "" || got.StopState != "" {
+			t.Errorf("the open flow has reason %q and stop state %q, want neither", got.Reason, got.StopState)
+		}
+		f.end("a", storage.Completed)
+		f.end("b", storage.Completed)
 		f.wantOver(storage.Completed)
 	}},
 	{"F7 Q6.5 a retried line waits in order again", func(t *testing.T, l *lab) {

@@ -25,6 +25,7 @@
 package storagetest
 
 import (
+	"errors"
 	"regexp"
 	"testing"
 
@@ -104,6 +105,19 @@ var setupRules = []rule{
 		for range 4 {
 			l.must(<-errs, "concurrent Setup")
 		}
+	}},
+	{"S31.11 a store that is closed says so, and may be closed again", func(t *testing.T, l *lab) {
+		l.enqueue(l.row("a"))
+		l.must(l.store.Close(), "Close")
+		_, err := l.store.Executions(t.Context(), storage.Filter{})
+		if !errors.Is(err, storage.ErrClosed) {
+			t.Errorf("Executions after Close: error %v, want ErrClosed", err)
+		}
+		_, err = l.store.Enqueue(t.Context(), storage.EnqueueRequest{Now: l.now, Executions: []storage.Execution{l.row("b")}})
+		if !errors.Is(err, storage.ErrClosed) {
+			t.Errorf("Enqueue after Close: error %v, want ErrClosed", err)
+		}
+		l.must(l.store.Close(), "a second Close")
 	}},
 	{"S31.11 a call with a context that is done writes nothing and says so", func(t *testing.T, l *lab) {
 		ctx, cancel := cancelled(t)

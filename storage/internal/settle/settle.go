@@ -117,7 +117,8 @@ func Stop(ctx context.Context, rows Rows, now time.Time, r storage.StopFlowReque
 	for _, c := range cancelled {
 		f.Count(c.Kind, c.State, c.AllowedToFail, 1)
 	}
-	return f, advance(ctx, rows, now, &f)
+	err = advance(ctx, rows, now, &f)
+	return f, err
 }
 
 // settle applies rules 1 to 3 to one flow, then lets it advance.
