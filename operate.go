@@ -33,12 +33,25 @@ func (s *Sequencer) Retry(ctx context.Context, nameOrID, reason string) error {
 			}); err != nil {
 				return fmt.Errorf("retrying %s: %w", row.Name, err)
 			}
-			if !row.FlowID.IsZero() {
-				sess.run = row.FlowID
-			}
-			return s.serveRow(ctx, sess, row.ID, []string{queue}, storage.Claimed{})
+			sess.run = row.FlowID
+			err = s.serveRow(ctx, sess, row.ID, []string{queue}, storage.Claimed{})
+			return errors.Join(err, s.finishUndo(ctx, sess, row.FlowID))
 		})
 	})
+}
+
+// finishUndo works off the undoing that a retried member's failure set off in its
+// flow.
+func (s *Sequencer) finishUndo(ctx context.Context, sess session, flow storage.ID) error {
+	if flow.IsZero() || ctx.Err() != nil {
+		return nil
+	}
+	f, err := s.flow(ctx, flow)
+	if err != nil || f.Over() || f.Phase != storage.PhaseUndo {
+		return err
+	}
+	_, err = s.serveFlow(ctx, sess, flow, 1, storage.Claimed{})
+	return err
 }
 
 // Resolution is what a person found out about an interrupted execution.

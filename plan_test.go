@@ -417,3 +417,48 @@ func TestAFailedUndoIsReportedAndDoesNotStopTheOthers(t *testing.T) {
 		t.Errorf("what could not be undone is %s, want completed", got)
 	}
 }
+
+func TestARetryThatFailsAgainUndoesWhatItsRunDid(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.op(first, nil)
+	sequencer.RegisterFunc(l.reg, second, func(context.Context) error { return errBoom })
+	l.open()
+	flow := storage.Flow{
+		ID: storage.NewID(), Kind: storage.FlowRun, Method: "sequential", Policy: storage.PolicyCompensate,
+		Phase: storage.PhaseForward, State: storage.Running,
+	}
+	rows := make([]storage.Execution, 2)
+	for i, name := range []string{first, second} {
+		rows[i] = storage.Execution{
+			ID: storage.NewID(), Name: name, Member: name, Kind: storage.Ordered, Queue: "@" + flow.ID.String(), Priority: storage.PriorityDefault,
+			UniqueKey: storage.OrderedKey(name), OnLoss: storage.LossInterrupt, Input: []byte("\x01\x00{}"), FlowID: flow.ID, Undoable: true, Position: i,
+		}
+	}
+	w := storage.NewID()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(l.store.Join(t.Context(), storage.Worker{ID: w, Lease: time.Hour}))
+	claim := &storage.ClaimRequest{Worker: w, Queues: []string{rows[0].Queue}, Limit: 1}
+	_, err := l.store.Enqueue(t.Context(), storage.EnqueueRequest{
+		Flow: &flow, Executions: rows, Edges: []storage.Edge{{From: rows[0].ID, To: rows[1].ID}}, Claim: claim,
+	})
+	must(err)
+	_, err = l.store.Finish(t.Context(), storage.FinishRequest{
+		Worker: w, Outcomes: []storage.Outcome{{ID: rows[0].ID, Delivery: 1, State: storage.Completed}}, Claim: claim,
+	})
+	must(err)
+	must(l.store.Leave(t.Context(), w)) // dies with second begun
+	l.rescue()
+	if err := l.Retry(t.Context(), second, "again"); !errors.Is(err, errBoom) {
+		t.Errorf("retry: %v, want boom", err)
+	}
+	l.expect("undo " + first)
+	if got := l.state(first); got != storage.RolledBack {
+		t.Errorf("first is %s, want rolled back", got)
+	}
+}

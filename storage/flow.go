@@ -138,6 +138,21 @@ func (f *Flow) Count(kind Kind, ended State, allowedToFail bool, by int) {
 	}
 }
 
+// TakeBack uncounts a member that an operator takes back to pending, and opens
+// the flow again, driven by home.
+func (f *Flow) TakeBack(kind Kind, was State, allowedToFail bool, home ID) {
+	f.Count(kind, was, allowedToFail, -1)
+	f.State, f.StopState, f.Reason, f.WorkerID, f.FinishedAt = Running, "", "", home, time.Time{}
+}
+
+// Resolve uncounts an interrupted member that a person is about to give another
+// end, with which the flow is then settled. A failure that a person establishes
+// does not start rule 4: somebody is at work, so nothing is undone by itself.
+func (f *Flow) Resolve(kind Kind, allowedToFail bool) {
+	f.Count(kind, Interrupted, allowedToFail, -1)
+	f.State, f.FinishedAt = Running, time.Time{}
+}
+
 // Stops reports rule 2: whether this ending cancels the pending forward members.
 func (f *Flow) Stops(kind Kind, ended State, allowedToFail bool) bool {
 	if kind == Undo || f.Phase == PhaseUndo {

@@ -97,9 +97,7 @@ func (t *tx) retry(rows []*row, o storage.Order) error {
 		})
 		if f := t.flows[r.FlowID]; f != nil {
 			t.changeFlow(f, func() {
-				f.Count(r.Kind, was, r.AllowedToFail, -1)
-				f.FinishedAt, f.State, f.WorkerID = time.Time{}, storage.Running, o.Home
-				f.StopState, f.Reason = "", ""
+				f.TakeBack(r.Kind, was, r.AllowedToFail, o.Home)
 			})
 		}
 	}
@@ -155,13 +153,12 @@ func (t *tx) resolve(ctx context.Context, rows []*row, to storage.State) error {
 		t.change(r, func() { r.State, r.FinishedAt = to, t.now })
 		if f := t.flows[r.FlowID]; f != nil {
 			t.changeFlow(f, func() {
-				f.Count(r.Kind, storage.Interrupted, r.AllowedToFail, -1)
-				f.FinishedAt, f.State = time.Time{}, storage.Running
+				f.Resolve(r.Kind, r.AllowedToFail)
 			})
 		}
 		endings = append(endings, r.ending())
 	}
-	_, err := settle.Endings(ctx, t, t.now, endings)
+	_, err := settle.Resolved(ctx, t, t.now, endings)
 	return err
 }
 

@@ -241,6 +241,17 @@ var operateRules = []rule{
 			}
 		}
 	}},
+	{"F4 a failure that a person establishes undoes nothing by itself", func(t *testing.T, l *lab) {
+		f := l.draft(storage.PolicyCompensate, "a", "b needs a")
+		f.enqueue()
+		f.end("a", storage.Completed)
+		f.end("b", storage.Interrupted)
+		l.operate(l.order(storage.ActFail, f.id("b")))
+		f.wantStates(states{"a": storage.Completed, "b": storage.Failed})
+		if got := f.wantOver(storage.Failed); got.Phase != storage.PhaseForward || got.UndoTotal != 0 {
+			t.Errorf("phase %s with %d undo members; want forward with none", got.Phase, got.UndoTotal)
+		}
+	}},
 	{"F5 an interrupted undo that is resolved as completed marks its target", func(t *testing.T, l *lab) {
 		f := l.draft(storage.PolicyCompensate, "a", "b needs a")
 		f.enqueue()

@@ -2,8 +2,9 @@
 // that can do a handful of primitive steps inside one transaction. The rules are
 // decisions, so they exist once, here; the statements are the backend's own.
 //
-// The one entry points are [Endings], called with the members that an operation
-// ended, and [Stop]. Both leave every flow they touch saved.
+// The entry points are [Endings], called with the members that a verb ended,
+// [Resolved] for those that a person gave another end, and [Stop]. All leave every
+// flow they touch saved.
 package settle
 
 import (
@@ -65,6 +66,16 @@ type Rows interface {
 // belong to, as they stand afterwards, in id order. Endings of no flow are ignored
 // but for what they undo.
 func Endings(ctx context.Context, rows Rows, now time.Time, endings []Ending) ([]storage.Flow, error) {
+	return apply(ctx, rows, now, endings, (*storage.Flow).Compensates)
+}
+
+// Resolved does the same for interrupted members that a person gave another end,
+// except that nothing is compensated (see [storage.Flow.Resolve]).
+func Resolved(ctx context.Context, rows Rows, now time.Time, endings []Ending) ([]storage.Flow, error) {
+	return apply(ctx, rows, now, endings, func(*storage.Flow) bool { return false })
+}
+
+func apply(ctx context.Context, rows Rows, now time.Time, endings []Ending, undo func(*storage.Flow) bool) ([]storage.Flow, error) {
 	byFlow := map[storage.ID][]Ending{}
 	for _, e := range endings {
 		if e.Kind == storage.Undo {
@@ -89,7 +100,7 @@ func Endings(ctx context.Context, rows Rows, now time.Time, endings []Ending) ([
 		return nil, err
 	}
 	for i := range flows {
-		if err := settle(ctx, rows, now, &flows[i], byFlow[flows[i].ID]); err != nil {
+		if err := settle(ctx, rows, now, &flows[i], byFlow[flows[i].ID], undo); err != nil {
 			return nil, err
 		}
 	}
@@ -117,12 +128,12 @@ func Stop(ctx context.Context, rows Rows, now time.Time, r storage.StopFlowReque
 	for _, c := range cancelled {
 		f.Count(c.Kind, c.State, c.AllowedToFail, 1)
 	}
-	err = advance(ctx, rows, now, &f)
+	err = advance(ctx, rows, now, &f, false)
 	return f, err
 }
 
 // settle applies rules 1 to 3 to one flow, then lets it advance.
-func settle(ctx context.Context, rows Rows, now time.Time, f *storage.Flow, ended []Ending) error {
+func settle(ctx context.Context, rows Rows, now time.Time, f *storage.Flow, ended []Ending, undo func(*storage.Flow) bool) error {
 	stopped := ""
 	for work := ended; len(work) > 0; {
 		var good, bad []storage.ID
@@ -167,7 +178,7 @@ func settle(ctx context.Context, rows Rows, now time.Time, f *storage.Flow, ende
 			f.Count(c.Kind, c.State, c.AllowedToFail, 1)
 		}
 	}
-	return advance(ctx, rows, now, f)
+	return advance(ctx, rows, now, f, undo(f))
 }
 
 // cancelNeeding cancels the members that need one which ended badly, and then
@@ -196,9 +207,9 @@ func cancelNeeding(ctx context.Context, rows Rows, now time.Time, bad []storage.
 	return cancelled, rows.Release(ctx, now, bad, false)
 }
 
-// advance applies rules 4 and 6 and saves the flow.
-func advance(ctx context.Context, rows Rows, now time.Time, f *storage.Flow) error {
-	if f.Compensates() {
+// advance applies rule 4 if it is due, and rule 6, and saves the flow.
+func advance(ctx context.Context, rows Rows, now time.Time, f *storage.Flow, undo bool) error {
+	if undo {
 		targets, err := rows.Undoable(ctx, f.ID)
 		if err != nil {
 			return err
