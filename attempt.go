@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,8 +88,8 @@ func (s *Sequencer) attempts(sess session) engine.Attempt {
 		if e.Kind == storage.Migration {
 			return s.attemptMigration(ctx, a, next)
 		}
-		if park, ok := a.prepare(); !ok {
-			return engine.Verdict{Outcome: park}
+		if park, why := a.prepare(); why != nil {
+			return a.verdict(ctx, park, why, nil)
 		}
 		s.emit(ctx, a.event(EventStarted, nil))
 		began := time.Now()
@@ -102,17 +103,27 @@ func (s *Sequencer) attempts(sess session) engine.Attempt {
 }
 
 // prepare finds the registration. A row this build cannot run is parked, at no
-// cost to it, for a worker that can (Q1.37).
-func (a *Attempt) prepare() (storage.Outcome, bool) {
+// cost to it, for a worker that can (Q1.37); in a private queue, which nobody else
+// serves, it fails: a build that took over another's rollback may not have its code.
+func (a *Attempt) prepare() (storage.Outcome, error) {
 	reg, ok := a.seq.reg.lookup(a.exec.Name)
-	if ok && (a.exec.MinBuild == 0 || a.seq.cfg.Build >= a.exec.MinBuild) {
+	var why error
+	switch {
+	case !ok:
+		why = notFound(a.seq.reg, a.exec.Name)
+	case a.exec.MinBuild > a.seq.cfg.Build:
+		why = fmt.Errorf("%s wants build %d or later, this is %d", a.Name, a.exec.MinBuild, a.seq.cfg.Build)
+	default:
 		a.reg = reg
-		return storage.Outcome{}, true
+		return storage.Outcome{}, nil
+	}
+	if strings.HasPrefix(a.exec.Queue, storage.PrivateQueue) {
+		return a.decide(ending{exec: a.exec, err: Fail(why)})
 	}
 	return storage.Outcome{
 		ID: a.exec.ID, Delivery: a.exec.Delivery, State: storage.Pending, Park: true, Excuse: true,
 		Errors: a.exec.Errors, Losses: a.exec.Losses,
-	}, false
+	}, why
 }
 
 // run calls the chain in a goroutine of its own, so that a handler that ignores

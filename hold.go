@@ -112,7 +112,7 @@ func (s *Sequencer) rescue(ctx context.Context, sess session) (int, error) {
 }
 
 // pool serves private queues under a session until over says so. Nothing is ever
-// parked in them: who enqueues there knows every name.
+// parked in them (see Attempt.prepare), so no names are asked for.
 func (s *Sequencer) pool(sess session, slots int, queues []string, over func(ctx context.Context, flows []storage.Flow, idle bool) (bool, error)) *engine.Pool {
 	return &engine.Pool{
 		Store: s.store, Lease: sess.lease, Queues: queues, Slots: slots,

@@ -418,12 +418,11 @@ func TestAFailedUndoIsReportedAndDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
-func TestARetryThatFailsAgainUndoesWhatItsRunDid(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
-	l.op(first, nil)
-	sequencer.RegisterFunc(l.reg, second, func(context.Context) error { return errBoom })
-	l.open()
+// dyingRun leaves a run of two ordered operations whose process died with the
+// first completed and the second as how says.
+func (l *lab) dyingRun(how storage.State) {
+	l.t.Helper()
+	ctx, w := l.t.Context(), storage.NewID()
 	flow := storage.Flow{
 		ID: storage.NewID(), Kind: storage.FlowRun, Method: "sequential", Policy: storage.PolicyCompensate,
 		Phase: storage.PhaseForward, State: storage.Running,
@@ -435,24 +434,38 @@ func TestARetryThatFailsAgainUndoesWhatItsRunDid(t *testing.T) {
 			UniqueKey: storage.OrderedKey(name), OnLoss: storage.LossInterrupt, Input: []byte("\x01\x00{}"), FlowID: flow.ID, Undoable: true, Position: i,
 		}
 	}
-	w := storage.NewID()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(l.store.Join(t.Context(), storage.Worker{ID: w, Lease: time.Hour}))
 	claim := &storage.ClaimRequest{Worker: w, Queues: []string{rows[0].Queue}, Limit: 1}
-	_, err := l.store.Enqueue(t.Context(), storage.EnqueueRequest{
-		Flow: &flow, Executions: rows, Edges: []storage.Edge{{From: rows[0].ID, To: rows[1].ID}}, Claim: claim,
-	})
-	must(err)
-	_, err = l.store.Finish(t.Context(), storage.FinishRequest{
-		Worker: w, Outcomes: []storage.Outcome{{ID: rows[0].ID, Delivery: 1, State: storage.Completed}}, Claim: claim,
-	})
-	must(err)
-	must(l.store.Leave(t.Context(), w)) // dies with second begun
+	finish := func(row int, state storage.State) error {
+		_, err := l.store.Finish(ctx, storage.FinishRequest{
+			Worker: w, Outcomes: []storage.Outcome{{ID: rows[row].ID, Delivery: 1, State: state}}, Claim: claim,
+		})
+		return err
+	}
+	err := l.store.Join(ctx, storage.Worker{ID: w, Lease: time.Hour})
+	if err == nil {
+		_, err = l.store.Enqueue(ctx, storage.EnqueueRequest{
+			Flow: &flow, Executions: rows, Edges: []storage.Edge{{From: rows[0].ID, To: rows[1].ID}}, Claim: claim,
+		})
+	}
+	if err == nil {
+		err = finish(0, storage.Completed)
+	}
+	if err == nil && how != storage.Running {
+		claim = nil
+		err = finish(1, how)
+	}
+	if err = errors.Join(err, l.store.Leave(ctx, w)); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func TestARetryThatFailsAgainUndoesWhatItsRunDid(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.op(first, nil)
+	sequencer.RegisterFunc(l.reg, second, func(context.Context) error { return errBoom })
+	l.open()
+	l.dyingRun(storage.Running)
 	l.rescue()
 	if err := l.Retry(t.Context(), second, "again"); !errors.Is(err, errBoom) {
 		t.Errorf("retry: %v, want boom", err)
@@ -460,5 +473,30 @@ func TestARetryThatFailsAgainUndoesWhatItsRunDid(t *testing.T) {
 	l.expect("undo " + first)
 	if got := l.state(first); got != storage.RolledBack {
 		t.Errorf("first is %s, want rolled back", got)
+	}
+}
+
+func TestARollbackThatDiedIsFinishedByTheNextRun(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.op(first, nil)
+	l.op(second, nil)
+	l.open()
+	l.dyingRun(storage.Failed)
+	l.mustProcess() // S10.6
+	l.expect("undo "+first, first, second)
+}
+
+func TestARollbackWhoseCodeIsGoneDoesNotHoldUpTheNextRun(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.op(third, nil)
+	l.open()
+	l.dyingRun(storage.Failed)
+	l.mustProcess()
+	l.expect(third)
+	rows, err := l.store.Executions(t.Context(), storage.Filter{Name: first, Kinds: []storage.Kind{storage.Ordered}})
+	if err != nil || rows[0].State != storage.Completed || !strings.Contains(rows[0].UndoError, "not registered") {
+		t.Errorf("first = %+v, %v; want completed, with the reason it was not undone", rows, err)
 	}
 }

@@ -177,19 +177,40 @@ func (r *run) write(ctx context.Context) error {
 }
 
 // finish writes. What happened must be recorded whatever becomes of ctx, so only
-// losing the lease ends the trying; a repeat is harmless (storage.Queue).
+// losing the lease ends the trying; a repeat is harmless (storage.Queue), but a
+// lost answer may have claimed, and what it applied is void the second time.
 func (r *run) finish(ctx context.Context, claim *storage.ClaimRequest) (storage.Finished, error) {
-	for {
+	for repeated := false; ; repeated = true {
 		wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.Lease.Worker.Lease)
 		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: r.outcomes, Claim: claim})
 		cancel()
 		switch {
+		case err == nil && repeated:
+			return wrote, r.confirm(ctx, wrote.Applied)
 		case !errors.Is(err, context.DeadlineExceeded):
 			return wrote, err
 		case errors.Is(context.Cause(ctx), storage.ErrLeaseLost), len(r.outcomes) == 0:
 			return wrote, err
 		}
+		r.mu.Lock()
+		r.unsure = r.unsure || claim != nil
+		r.mu.Unlock()
 	}
+}
+
+// confirm marks as applied what an earlier try whose answer was lost had applied.
+func (r *run) confirm(ctx context.Context, applied []bool) error {
+	for i, o := range r.outcomes {
+		if applied[i] {
+			continue
+		}
+		rows, err := r.Store.Executions(context.WithoutCancel(ctx), storage.Filter{IDs: []storage.ID{o.ID}})
+		if err != nil {
+			return err
+		}
+		applied[i] = len(rows) == 1 && rows[0].Delivery == o.Delivery && rows[0].State == o.State
+	}
+	return nil
 }
 
 // learn takes in what a write found.
@@ -205,7 +226,8 @@ func (r *run) learn(wrote storage.Finished, claimed bool) {
 
 // adopt starts what a commit has claimed whose answer was lost: it runs by the
 // ledger, it is this worker's, and nobody here knows it. It waits until all other
-// commits that claim have been heard of; theirs look the same until then.
+// commits that claim have been heard of; theirs look the same until then. Meanwhile
+// nothing is claimed.
 func (r *run) adopt(ctx context.Context) error {
 	r.mu.Lock()
 	due := r.unsure && r.asking == 0 && !r.shut
@@ -219,13 +241,13 @@ func (r *run) adopt(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("looking for what a lost answer claimed: %w", err)
 	}
-	r.mu.Lock()
-	r.unsure, r.dry = false, false
-	r.mu.Unlock()
-	r.start(slices.DeleteFunc(rows, func(e storage.Execution) bool {
+	r.start(slices.DeleteFunc(rows, func(e storage.Execution) bool { //nolint:contextcheck // attempts have a context of their own
 		return r.mine[e.ID] || !slices.Contains(r.Queues, e.Queue)
 	}))
-	return nil
+	r.mu.Lock()
+	r.unsure = false
+	r.mu.Unlock()
+	return r.write(ctx)
 }
 
 // adoptLimit is far above what a worker can have claimed.
@@ -236,7 +258,7 @@ const adoptLimit = 10_000
 func (r *run) reserve(own int) (claim *storage.ClaimRequest, reserved int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.shut || r.free+own == 0 || own > 0 && r.unsure {
+	if r.shut || r.unsure || r.free+own == 0 {
 		return nil, 0
 	}
 	reserved, r.free = r.free, 0
