@@ -17,29 +17,22 @@ import (
 // Index: each (queue, level) reads the head of sequencer_live_claim, in its order,
 // and stops when the batch is full, so future rows, other queues and lower levels
 // are never walked. Parked rows are looked for only when there are any, by name,
-// in sequencer_live_parked. The update finds its rows by primary key; = ANY of an
-// array keeps a plan made for another size of table from reading it all.
+// in sequencer_live_parked. The update finds its rows by primary key.
 //
 // Locks: the rows, skipping what another claim has locked, and waiting for nobody.
 // A level with parked rows may lock a few that it then does not take.
 //
-// Race: an empty answer alone would not tell a worker that is dead from a queue
-// that is empty, so every answer says whether the worker is alive, and a dead one
-// gets nothing. One that is declared dead while this runs keeps what it got until
-// the next rescue, which takes rows of every worker that has left.
-//
-// The snapshot is that of before the claim: rows due by now are either claimed by
-// this or by another, so only later ones count for what is due next.
+// Race: a worker that is declared dead while this runs keeps what it got until the
+// next rescue, which takes rows of every worker that has left.
 const claimSQL = `
 WITH clock AS MATERIALIZED (
 	SELECT coalesce($1::timestamptz, now()) AS now
-), alive AS MATERIALIZED (
-	SELECT FROM sequencer_workers
-	WHERE id = $2::uuid AND left_at IS NULL AND (lease_until IS NULL OR lease_until > (SELECT now FROM clock))
 ), level AS MATERIALIZED (
-	SELECT queue, priority, n
+	SELECT queue, priority
 	FROM unnest($3::text[]) WITH ORDINALITY AS q(queue, n), generate_series(1, 4) AS priority
-	WHERE EXISTS (SELECT FROM alive)
+	WHERE EXISTS (
+		SELECT FROM sequencer_workers
+		WHERE id = $2::uuid AND left_at IS NULL AND (lease_until IS NULL OR lease_until > (SELECT now FROM clock)))
 	ORDER BY n, priority
 ), known AS MATERIALIZED (
 	SELECT name FROM unnest($5::text[]) AS name
@@ -67,47 +60,54 @@ WITH clock AS MATERIALIZED (
 		LIMIT $4::bigint
 	) r
 	LIMIT $4::bigint
-), claimed AS (
-	UPDATE sequencer_live l
-	SET state = 'running', worker_id = $2::uuid, delivery = l.delivery + 1, parked = false,
-		started_at = coalesce(l.started_at, (SELECT now FROM clock))
-	WHERE l.id = ANY (ARRAY(SELECT id FROM picked))
-	RETURNING ` + claimedColumns + `
-), rest AS MATERIALIZED (
-	SELECT EXISTS (SELECT FROM alive) AS alive, CASE WHEN (SELECT count(*) FROM picked) < $4::bigint THEN (
-		SELECT (extract(epoch FROM least(min(r.due_at), min(p.due_at)) - (SELECT now FROM clock)) * 1000000)::bigint
-		FROM level
-		LEFT JOIN LATERAL (
-			SELECT l.due_at FROM sequencer_live l
-			WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND NOT l.parked
-				AND l.queue = level.queue AND l.priority = level.priority AND l.due_at > (SELECT now FROM clock)
-			ORDER BY l.due_at
-			LIMIT 1) r ON true
-		LEFT JOIN LATERAL (
-			SELECT min(n.due_at) AS due_at FROM known CROSS JOIN LATERAL (
-				SELECT l.due_at FROM sequencer_live l
-				WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = known.name
-					AND l.queue = level.queue AND l.priority = level.priority AND l.due_at > (SELECT now FROM clock)
-				ORDER BY l.due_at
-				LIMIT 1) n) p ON true
-	) END AS next_due_us
 )
-SELECT rest.alive, rest.next_due_us, l.id IS NOT NULL, l.* FROM rest LEFT JOIN claimed l ON true`
+UPDATE sequencer_live l
+SET state = 'running', worker_id = $2::uuid, delivery = l.delivery + 1, parked = false,
+	started_at = coalesce(l.started_at, (SELECT now FROM clock))
+FROM picked
+WHERE l.id = picked.id
+RETURNING ` + claimedColumns
+
+// nextDueSQL follows a claim, and tells an empty queue from a worker that is dead.
+// Rows that are due already have been claimed, by this or by another; only later
+// ones count. Index: the first such entry of each level in sequencer_live_claim,
+// and of each known name in sequencer_live_parked.
+const nextDueSQL = `
+WITH known AS MATERIALIZED (
+	SELECT name FROM unnest($4::text[]) AS name
+	WHERE EXISTS (SELECT FROM sequencer_live WHERE state = 'pending' AND due_at IS NOT NULL AND parked)
+)
+SELECT EXISTS (
+	SELECT FROM sequencer_workers
+	WHERE id = $2::uuid AND left_at IS NULL AND (lease_until IS NULL OR lease_until > coalesce($1::timestamptz, now()))
+), (
+	SELECT (extract(epoch FROM least(min(r.due_at), min(p.due_at)) - coalesce($1::timestamptz, now())) * 1000000)::bigint
+	FROM unnest($3::text[]) AS queue CROSS JOIN generate_series(1, 4) AS priority
+	LEFT JOIN LATERAL (
+		SELECT l.due_at FROM sequencer_live l
+		WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND NOT l.parked
+			AND l.queue = queue.queue AND l.priority = priority.priority AND l.due_at > coalesce($1::timestamptz, now())
+		ORDER BY l.due_at
+		LIMIT 1) r ON true
+	LEFT JOIN LATERAL (
+		SELECT min(n.due_at) AS due_at FROM known CROSS JOIN LATERAL (
+			SELECT l.due_at FROM sequencer_live l
+			WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = known.name
+				AND l.queue = queue.queue AND l.priority = priority.priority AND l.due_at > coalesce($1::timestamptz, now())
+			ORDER BY l.due_at
+			LIMIT 1) n) p ON true
+)`
 
 // Claim implements [storage.Queue].
 func (s *Store) Claim(ctx context.Context, r storage.ClaimRequest) (storage.Claimed, error) {
 	var c claiming
-	err := s.guarded(ctx, "claim", func(ctx context.Context) error {
-		q := &session{wire: pgxWire{s.pool}, now: micro(r.Now)}
+	err := s.tx(ctx, "claim", r.Now, func(_ context.Context, q *session) error {
 		c.queue(q, r)
-		if err := q.flush(ctx); err != nil {
-			return err
-		}
-		if !c.alive {
-			return leaseLost(r.Worker)
-		}
 		return nil
 	})
+	if err == nil && !c.alive {
+		err = explained("claim", leaseLost(r.Worker))
+	}
 	if err != nil {
 		return storage.Claimed{}, err
 	}
@@ -127,26 +127,20 @@ func (c *claiming) queue(q *session, r storage.ClaimRequest) {
 	*c = claiming{request: r}
 	row := newExecutionRow()
 	row.state = string(storage.Running)
-	var some bool
-	head := []any{&c.alive, &c.nextDue, &some}
-	rows := append(slices.Clone(head), row.claimed...)
-	for range row.claimed {
-		head = append(head, new(any))
-	}
 	q.queueScan(func(from scanner) error {
-		if !some { // the first row: only its head is there for sure
-			if err := from.Scan(head...); err != nil || !some {
-				return err
-			}
-		}
-		if err := from.Scan(rows...); err != nil {
+		if err := from.Scan(row.claimed...); err != nil {
 			return err
+		}
+		if len(c.rows) == 16 { // more than a few: make room for the whole batch at once
+			c.rows = slices.Grow(c.rows, max(r.Limit-16, 0))
 		}
 		e := row.execution()
 		e.WorkerID = r.Worker
 		c.rows = append(c.rows, e)
 		return nil
 	}, claimSQL, at(q.now), r.Worker.String(), r.Queues, r.Limit, r.Names)
+	q.queueScan(func(from scanner) error { return from.Scan(&c.alive, &c.nextDue) },
+		nextDueSQL, at(q.now), r.Worker.String(), r.Queues, r.Names)
 }
 
 // result is what was claimed, in the order of claims.

@@ -13,17 +13,27 @@ import (
 
 // expireKeysSQL takes the key from waiting holders whose UniqueFor has passed.
 // Index: sequencer_live_unique. Lock: those rows, waiting for a claim that is
-// taking one: then it runs when the lock is granted, and keeps its key.
+// taking one: then it runs when the lock is granted, and keeps its key. A request
+// that an earlier call wrote, recognised by its ids, changes nothing.
 const expireKeysSQL = `
 UPDATE sequencer_live SET unique_key = NULL
-WHERE unique_key = ANY ($2::text[]) AND state = 'pending' AND id <> ALL ($3::uuid[])
+WHERE unique_key = ANY ($2::text[]) AND state = 'pending'
+	AND NOT EXISTS (SELECT FROM sequencer_live e WHERE e.id = ANY ($3::uuid[]))
+	AND NOT EXISTS (SELECT FROM sequencer_history e WHERE e.id = ANY ($3::uuid[]))
 	AND created_at + unique_for_us * interval '1 microsecond' <= coalesce($1::timestamptz, now())`
 
-// insertSQL writes rows in the order given. Index: the primary keys of both parts,
-// for repeats, and sequencer_live_unique. Race: of two that bring the same key at
-// once one waits for the other's commit and then leaves its row out. The answer
-// names the rows that were written; why others were not, the caller finds out.
+// insertSQL writes rows in the order given, or none if any of the ids asked about
+// is there already: then an earlier call wrote what there was to write. Index: the
+// primary keys of both parts for that, and sequencer_live_unique. Race: of two that
+// bring the same key at once one waits for the other's commit and then leaves its
+// row out. The answer names the rows that were written; why others were not, the
+// caller finds out.
 const insertSQL = `
+WITH earlier AS MATERIALIZED (
+	SELECT FROM sequencer_live WHERE id = ANY ($28::uuid[])
+	UNION ALL
+	SELECT FROM sequencer_history WHERE id = ANY ($28::uuid[])
+)
 INSERT INTO sequencer_live (
 	id, flow_id, worker_id, undoes, created_at, due_at, deadline_at, min_build, delay_us, retry_for_us, unique_for_us,
 	priority, position, waits, delivery, excused, errors, losses, undoable, allowed_to_fail, for_now, parked, cancel_asked,
@@ -42,7 +52,7 @@ FROM (SELECT coalesce($1::timestamptz, now()) AS now) c, unnest($2::uuid[], $3::
 	AS e (id, flow_id, worker_id, undoes, min_build, delay_us, retry_for_us, unique_for_us, priority, position, waits,
 		undoable, allowed_to_fail, name, kind, method, queue, on_loss, actor, member, unique_key, checksum, tags,
 		input, policy, result)
-WHERE NOT EXISTS (SELECT FROM sequencer_history h WHERE h.id = e.id)
+WHERE NOT EXISTS (SELECT FROM earlier)
 ON CONFLICT DO NOTHING
 RETURNING id`
 
@@ -106,6 +116,7 @@ type enqueuing struct {
 	request  storage.EnqueueRequest
 	q        *session
 	receipts []storage.Receipt
+	repeated bool // an earlier call wrote the request
 	claim    claiming
 }
 
@@ -135,13 +146,8 @@ func (e *enqueuing) plain() bool {
 // run leaves its last writes and the claim queued.
 func (e *enqueuing) run(ctx context.Context) error {
 	r, q := &e.request, e.q
-	e.receipts = make([]storage.Receipt, len(r.Executions))
-	for i := range r.Executions {
-		x := &r.Executions[i]
-		if x.ID.IsZero() || x.Name == "" {
-			return fmt.Errorf("%q: an execution needs an id and a name", x.Name)
-		}
-		e.receipts[i].ID = x.ID
+	if err := e.prepare(); err != nil {
+		return err
 	}
 	if e.plain() {
 		for _, chunk := range chunks(r.Executions) {
@@ -151,22 +157,21 @@ func (e *enqueuing) run(ctx context.Context) error {
 	}
 	alive := true
 	if r.Claim != nil {
-		q.queueScan(func(row scanner) error { return row.Scan(&q.now, &alive) }, aliveSQL, at(q.now), r.Claim.Worker.String())
+		q.queueAlive(r.Claim.Worker, &alive)
+	}
+	flows, repeated, err := e.lockFlows(ctx)
+	if err != nil {
+		return err
+	}
+	if repeated {
+		_, err = e.explain(ctx, r.Executions, e.all())
 	} else {
-		q.queueClock()
+		err = e.write(ctx, flows)
 	}
-	flows, err := e.lockFlows(ctx)
-	if err != nil {
-		return err
-	}
-	left, err := e.insert(ctx, r.Executions, r.Edges)
-	if err != nil {
-		return err
-	}
-	if !alive {
+	if !alive { // whatever else is wrong
 		return leaseLost(r.Claim.Worker)
 	}
-	if err := e.join(flows, left); err != nil {
+	if err != nil {
 		return err
 	}
 	if r.Claim != nil {
@@ -175,9 +180,42 @@ func (e *enqueuing) run(ctx context.Context) error {
 	return nil
 }
 
-// lockFlows writes the request's flow, unless it is there already, and returns all
-// flows that the rows name, locked.
-func (e *enqueuing) lockFlows(ctx context.Context) (map[storage.ID]*joining, error) {
+// prepare checks the rows and makes their receipts.
+func (e *enqueuing) prepare() error {
+	rows := e.request.Executions
+	e.receipts = make([]storage.Receipt, len(rows))
+	ids := make(map[storage.ID]bool, len(rows))
+	for i := range rows {
+		x := &rows[i]
+		if x.ID.IsZero() || x.Name == "" || ids[x.ID] {
+			return fmt.Errorf("%q: an execution needs a name and an id of its own", x.Name)
+		}
+		ids[x.ID] = true
+		e.receipts[i].ID = x.ID
+	}
+	return nil
+}
+
+// all is the set of the request's rows.
+func (e *enqueuing) all() map[storage.ID]bool {
+	ids := make(map[storage.ID]bool, len(e.request.Executions))
+	for i := range e.request.Executions {
+		ids[e.request.Executions[i].ID] = true
+	}
+	return ids
+}
+
+func (e *enqueuing) write(ctx context.Context, flows map[storage.ID]*joining) error {
+	left, err := e.insert(ctx, e.request.Executions, e.request.Edges)
+	if err != nil || e.repeated {
+		return err
+	}
+	return e.join(flows, left)
+}
+
+// lockFlows writes the request's flow and returns all flows that the rows name,
+// locked. If the flow is there already, an earlier call wrote the request.
+func (e *enqueuing) lockFlows(ctx context.Context) (_ map[storage.ID]*joining, repeated bool, _ error) {
 	flows := map[storage.ID]*joining{}
 	for i := range e.request.Executions {
 		if id := e.request.Executions[i].FlowID; !id.IsZero() {
@@ -187,7 +225,7 @@ func (e *enqueuing) lockFlows(ctx context.Context) (map[storage.ID]*joining, err
 	var fresh int64
 	if f := e.request.Flow; f != nil {
 		if f.ID.IsZero() {
-			return nil, errors.New("a flow needs an id")
+			return nil, false, errors.New("a flow needs an id")
 		}
 		flows[f.ID] = &joining{}
 		e.q.queued = append(e.q.queued, statement{sql: openFlowSQL, affected: &fresh, args: []any{
@@ -196,16 +234,17 @@ func (e *enqueuing) lockFlows(ctx context.Context) (map[storage.ID]*joining, err
 		}})
 	}
 	if len(flows) == 0 {
-		return flows, nil
+		return flows, false, nil
 	}
 	locked, err := (&flowRows{e.q}).LockFlows(ctx, slices.Collect(maps.Keys(flows)))
 	for _, f := range locked {
 		flows[f.ID].flow = f
 	}
 	if e.request.Flow != nil {
-		flows[e.request.Flow.ID].fresh = fresh == 1
+		flows[e.request.Flow.ID].fresh = true
+		repeated = fresh == 0
 	}
-	return flows, err
+	return flows, repeated, err
 }
 
 // joining is a flow that members are being added to.
@@ -281,8 +320,8 @@ func (e *enqueuing) insert(ctx context.Context, rows []storage.Execution, edges 
 		if len(left) == 0 {
 			break
 		}
-		if todo, err = e.explain(ctx, rows, left); err != nil {
-			return nil, err
+		if todo, err = e.explain(ctx, rows, left); err != nil || e.repeated {
+			return left, err
 		}
 		if try == maxTries {
 			return nil, errors.New("unique keys changed hands too often")
@@ -291,7 +330,6 @@ func (e *enqueuing) insert(ctx context.Context, rows []storage.Execution, edges 
 	if err := e.q.flush(ctx); err != nil { // of a request without rows
 		return nil, err
 	}
-	e.q.now = micro(e.q.now)
 	e.queueTags(rows, left)
 	e.queueEdges(rows, edges, place, left)
 	return left, nil
@@ -354,10 +392,24 @@ func (e *enqueuing) queueRows(x []storage.Execution, waits map[storage.ID]int32,
 				return nil
 			}
 			return x.Result
-		}))
+		}),
+		e.mayRepeat(x))
 }
 
-// explain finds out why rows were left out, notes it in their receipts, and
+// mayRepeat returns the ids that tell whether rows were written before. Where none
+// can have been left out as a duplicate, the first tells for all.
+func (e *enqueuing) mayRepeat(rows []storage.Execution) string {
+	if e.plain() {
+		return idArray([]storage.ID{rows[0].ID})
+	}
+	ids := make([]storage.ID, len(rows))
+	for i := range rows {
+		ids[i] = rows[i].ID
+	}
+	return idArray(ids)
+}
+
+// explain finds out why rows were left out and notes it in their receipts. It
 // returns those whose reason is gone already: the holder ended in between.
 func (e *enqueuing) explain(ctx context.Context, rows []storage.Execution, left map[storage.ID]bool) ([]storage.Execution, error) {
 	ids := make([]storage.ID, 0, len(left))
@@ -390,6 +442,7 @@ func (e *enqueuing) explain(ctx context.Context, rows []storage.Execution, left 
 	if err != nil {
 		return nil, err
 	}
+	e.repeated = len(present) > 0
 	var again []storage.Execution
 	for i := range rows {
 		x := &rows[i]
@@ -398,13 +451,14 @@ func (e *enqueuing) explain(ctx context.Context, rows []storage.Execution, left 
 		}
 		holder, held := holders[x.UniqueKey]
 		switch {
-		case !held:
+		case e.repeated && x.UniqueKey == "":
+		case !e.repeated && !held:
 			again = append(again, *x)
-		case e.request.RefuseDuplicates:
+		case !e.repeated && e.request.RefuseDuplicates:
 			return nil, &storage.DuplicateError{Name: x.Name, Key: x.UniqueKey, HolderID: holder}
 		case e.receipts == nil:
 			return nil, errKeyTaken
-		default:
+		default: // also in a repeat, whoever holds the key now
 			e.receipts[i].Duplicate, e.receipts[i].HolderID = true, holder
 		}
 	}

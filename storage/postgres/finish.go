@@ -14,18 +14,20 @@ import (
 	"github.com/gosequencer/sequencer/storage/internal/settle"
 )
 
-// aliveSQL asks, with the clock, whether a worker may still claim. It reads what
-// the claim at the end of the transaction will check again; asked here, a dead
-// worker's call can still write nothing at all.
+// aliveSQL asks whether a worker may still claim, by primary key. The claim at the
+// end of the transaction will check it again; asked here, a dead worker's call can
+// still write nothing at all.
 const aliveSQL = `
-SELECT coalesce($1::timestamptz, now()), EXISTS (
+SELECT EXISTS (
 	SELECT FROM sequencer_workers
 	WHERE id = $2::uuid AND left_at IS NULL AND (lease_until IS NULL OR lease_until > coalesce($1::timestamptz, now())))`
 
 // moveSQL ends executions: one statement takes them from the live part and puts
 // them into history.
 //
-// Index: live rows by primary key. Lock: the rows it deletes. Race: state, worker
+// Index: live rows by primary key. The fence is one CASE, because as conditions of
+// their own state and worker look so selective to the planner that it starts from
+// them, and compares every running row with every outcome. Lock: the rows it deletes. Race: state, worker
 // and delivery are the fence; a row that a rescuer or a later claim has changed
 // meanwhile is re-read when its lock is granted, no longer matches, and stays.
 //
@@ -35,19 +37,12 @@ const moveSQL = `
 WITH o AS (
 	SELECT * FROM unnest($3::uuid[], $4::int[], $5::text[], $6::bool[], $7::int[], $8::int[], $9::text[], $10::bool[],
 		$11::text[], $12::bytea[], $13::bool[], $14::bigint[], $15::bigint[], $16::bool[], $17::text[], $18::text[])
-	WITH ORDINALITY AS o (o_id, o_delivery, o_state, o_excuse, o_errors, o_losses, o_reason, o_for_now,
-		o_env, o_result, o_progress, o_done, o_total, o_failed, o_message, o_group, n)
+	AS o (o_id, o_delivery, o_state, o_excuse, o_errors, o_losses, o_reason, o_for_now,
+		o_env, o_result, o_progress, o_done, o_total, o_failed, o_message, o_group)
 ), gone AS (
 	DELETE FROM sequencer_live l USING o
-	WHERE l.id = o.o_id AND l.state = 'running' AND l.worker_id = $2::uuid AND l.delivery = o.o_delivery
-	RETURNING l.*, o.*
-), kept AS (
-	INSERT INTO sequencer_history (
-		id, flow_id, worker_id, undoes, created_at, due_at, started_at, finished_at, deadline_at, min_build,
-		delay_us, retry_for_us, unique_for_us, done, total, priority, position, waits, delivery, excused, errors, losses,
-		undoable, allowed_to_fail, for_now, parked, cancel_asked, state, name, kind, method, queue, on_loss, actor, member,
-		unique_key, reason, environment, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error)
-	SELECT
+	WHERE l.id = o.o_id AND CASE WHEN l.state = 'running' AND l.worker_id = $2::uuid THEN l.delivery END = o.o_delivery
+	RETURNING
 		id, flow_id, worker_id, undoes, created_at, due_at, started_at, coalesce($1::timestamptz, now()), deadline_at, min_build,
 		delay_us, retry_for_us, unique_for_us, CASE WHEN o_progress THEN o_done ELSE done END,
 		CASE WHEN o_progress THEN o_total ELSE total END, priority, position, waits, delivery,
@@ -56,13 +51,17 @@ WITH o AS (
 		unique_key, nullif(o_reason, ''), nullif(o_env, ''), checksum, tags, input, policy, checkpoint, coalesce(o_result, result),
 		CASE WHEN o_failed THEN nullif(o_message, '') ELSE last_error END,
 		CASE WHEN o_failed THEN nullif(o_group, '') ELSE error_group END, undo_error
-	FROM gone
 )
-SELECT n, name, queue, due_at, excused, flow_id, undoes,
+INSERT INTO sequencer_history (
+	id, flow_id, worker_id, undoes, created_at, due_at, started_at, finished_at, deadline_at, min_build,
+	delay_us, retry_for_us, unique_for_us, done, total, priority, position, waits, delivery, excused, errors, losses,
+	undoable, allowed_to_fail, for_now, parked, cancel_asked, state, name, kind, method, queue, on_loss, actor, member,
+	unique_key, reason, environment, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error)
+SELECT * FROM gone
+RETURNING id, delivery, name, queue, due_at, excused, flow_id, undoes,
 	CASE WHEN flow_id IS NOT NULL OR undoes IS NOT NULL THEN kind END, allowed_to_fail,
-	CASE WHEN flow_id IS NOT NULL OR undoes IS NOT NULL THEN CASE
-		WHEN o_state IN ('skipped', 'cancelled') THEN o_reason WHEN o_failed THEN o_message ELSE last_error END END
-FROM gone`
+	CASE WHEN flow_id IS NOT NULL OR undoes IS NOT NULL THEN
+		CASE WHEN state IN ('skipped', 'cancelled') THEN reason ELSE last_error END END`
 
 // deferSQL puts executions back to pending. Index, lock and race as moveSQL's. A
 // row of a private queue keeps its worker, which is its home.
@@ -72,9 +71,9 @@ WITH held AS MATERIALIZED (
 	JOIN unnest($3::uuid[], $4::int[], $5::bool[], $6::int[], $7::int[], $8::text[], $9::bool[],
 		$10::text[], $11::bytea[], $12::bool[], $13::bigint[], $14::bigint[], $15::bool[], $16::text[], $17::text[],
 		$18::bigint[], $19::bool[], $20::bool[])
-	WITH ORDINALITY AS o (o_id, o_delivery, o_excuse, o_errors, o_losses, o_reason, o_for_now,
-		o_env, o_result, o_progress, o_done, o_total, o_failed, o_message, o_group, o_delay_us, o_park, o_rewind, n)
-	ON l.id = o.o_id AND l.state = 'running' AND l.worker_id = $2::uuid AND l.delivery = o.o_delivery
+	AS o (o_id, o_delivery, o_excuse, o_errors, o_losses, o_reason, o_for_now,
+		o_env, o_result, o_progress, o_done, o_total, o_failed, o_message, o_group, o_delay_us, o_park, o_rewind)
+	ON l.id = o.o_id AND CASE WHEN l.state = 'running' AND l.worker_id = $2::uuid THEN l.delivery END = o.o_delivery
 	FOR UPDATE OF l
 )
 UPDATE sequencer_live l SET
@@ -98,7 +97,7 @@ UPDATE sequencer_live l SET
 	error_group = CASE WHEN o_failed THEN nullif(o_group, '') ELSE error_group END
 FROM held
 WHERE l.id = o_id
-RETURNING n, name, queue, was_due_at, CASE WHEN o_excuse THEN excused - 1 ELSE excused END`
+RETURNING id, delivery, name, queue, was_due_at, excused`
 
 // heldSQL names a row that the worker holds at a delivery.
 const heldSQL = `SELECT name FROM sequencer_live
@@ -144,11 +143,18 @@ func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Fi
 type finishing struct {
 	request storage.FinishRequest
 	applied []bool
+	numbers map[fence]int // of the outcomes
 	endings []settle.Ending
 	flows   []storage.Flow
 	stats   map[statKey]*statSum
 	failed  []failedAttempt
 	claim   claiming
+}
+
+// fence names a delivery.
+type fence struct {
+	id       storage.ID
+	delivery int
 }
 
 type statKey struct{ queue, name, ending string }
@@ -179,9 +185,7 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 	f.stats = map[statKey]*statSum{}
 	given, alive := at(q.now), true
 	if r.Claim != nil {
-		q.queueScan(func(row scanner) error { return row.Scan(&q.now, &alive) }, aliveSQL, given, r.Worker.String())
-	} else {
-		q.queueClock()
+		q.queueAlive(r.Worker, &alive)
 	}
 	ends, returns, err := f.sort(ctx, q)
 	if err != nil {
@@ -198,7 +202,6 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 	if err := q.flush(ctx); err != nil {
 		return err
 	}
-	q.now = micro(q.now)
 	if !alive {
 		return leaseLost(r.Worker)
 	}
@@ -220,18 +223,14 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 // names no state a running row can take is an error if its fence holds, and void
 // otherwise. Of several for one delivery the first counts.
 func (f *finishing) sort(ctx context.Context, q *session) (ends, returns []int, err error) {
-	type fence struct {
-		id       storage.ID
-		delivery int
-	}
-	seen := make(map[fence]struct{}, len(f.request.Outcomes))
+	f.numbers = make(map[fence]int, len(f.request.Outcomes))
 	for i := range f.request.Outcomes {
 		o := &f.request.Outcomes[i]
 		key := fence{o.ID, o.Delivery}
-		if _, twice := seen[key]; twice {
+		if _, twice := f.numbers[key]; twice {
 			continue
 		}
-		seen[key] = struct{}{}
+		f.numbers[key] = i
 		switch {
 		case !storage.Running.CanBecome(o.State):
 			if err := f.refuse(ctx, q, o); err != nil {
@@ -258,6 +257,7 @@ func (f *finishing) refuse(ctx context.Context, q *session, o *storage.Outcome) 
 
 // movedRow is the answer for an outcome that was applied.
 type movedRow struct {
+	fence
 	outcome       int
 	name, queue   string
 	dueAt         pgtype.Timestamptz
@@ -265,20 +265,19 @@ type movedRow struct {
 	flow, undoes  storage.ID
 	kind, message pgtype.Text
 	allowedToFail bool
-	ordinal       int
 }
 
 func (f *finishing) queueMove(q *session, now any, ends []int, rows *[]movedRow) {
 	o := f.outcomes(ends)
 	var m movedRow
 	dest := []any{
-		&m.ordinal, &m.name, &m.queue, &m.dueAt, &m.excused, idScan{&m.flow}, idScan{&m.undoes}, &m.kind, &m.allowedToFail, &m.message,
+		idScan{&m.id}, &m.delivery, &m.name, &m.queue, &m.dueAt, &m.excused, idScan{&m.flow}, idScan{&m.undoes}, &m.kind, &m.allowedToFail, &m.message,
 	}
 	q.queueScan(func(r scanner) error {
 		if err := r.Scan(dest...); err != nil {
 			return err
 		}
-		m.outcome = ends[m.ordinal-1]
+		m.outcome = f.numbers[m.fence]
 		*rows = append(*rows, m)
 		return nil
 	}, moveSQL, now, f.request.Worker.String(),
@@ -291,12 +290,12 @@ func (f *finishing) queueMove(q *session, now any, ends []int, rows *[]movedRow)
 func (f *finishing) queueDefer(q *session, now any, returns []int, rows *[]movedRow) {
 	o := f.outcomes(returns)
 	var m movedRow
-	dest := []any{&m.ordinal, &m.name, &m.queue, &m.dueAt, &m.excused}
+	dest := []any{idScan{&m.id}, &m.delivery, &m.name, &m.queue, &m.dueAt, &m.excused}
 	q.queueScan(func(r scanner) error {
 		if err := r.Scan(dest...); err != nil {
 			return err
 		}
-		m.outcome = returns[m.ordinal-1]
+		m.outcome = f.numbers[m.fence]
 		*rows = append(*rows, m)
 		return nil
 	}, deferSQL, now, f.request.Worker.String(),
@@ -316,7 +315,11 @@ func (f *finishing) apply(now time.Time, rows []movedRow) {
 		f.applied[m.outcome] = true
 		f.count(now, m, o)
 		if o.Failure != nil {
-			f.failed = append(f.failed, failedAttempt{o, o.Delivery - m.excused})
+			number := m.delivery - m.excused
+			if o.Excuse { // this one is among the excused, and still follows those before it
+				number++
+			}
+			f.failed = append(f.failed, failedAttempt{o, number})
 		}
 		if m.kind.Valid {
 			f.endings = append(f.endings, settle.Ending{

@@ -116,7 +116,7 @@ const intoHistory = `INSERT INTO sequencer_history (
 const cancelled = `
 		id, flow_id, worker_id, undoes, created_at, due_at, started_at, deadline_at, min_build,
 		delay_us, retry_for_us, unique_for_us, done, total, priority, position, waits, delivery, excused, errors, losses,
-		undoable, allowed_to_fail, false, parked, false, name, kind, method, queue, on_loss, actor, member,
+		undoable, allowed_to_fail, false, false, false, name, kind, method, queue, on_loss, actor, member,
 		unique_key, NULL, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error,
 		'cancelled', $1::timestamptz`
 
@@ -215,7 +215,6 @@ func (r *flowRows) MarkUndoFailed(_ context.Context, target storage.ID, message 
 func (s *Store) StopFlow(ctx context.Context, r storage.StopFlowRequest) (storage.Flow, error) {
 	var f storage.Flow
 	err := s.tx(ctx, "stop flow "+r.ID.String(), r.Now, func(ctx context.Context, q *session) error {
-		q.queueClock()
 		if err := q.flush(ctx); err != nil {
 			return err
 		}

@@ -165,12 +165,17 @@ func (s *Store) Rescue(ctx context.Context, r storage.RescueRequest) ([]storage.
 	return taken, nil
 }
 
+// queueAlive adds the question to the next flush.
+func (q *session) queueAlive(worker storage.ID, alive *bool) {
+	q.queueScan(func(r scanner) error { return r.Scan(alive) }, aliveSQL, at(q.now), worker.String())
+}
+
 // requireAlive sends what is queued and returns ErrLeaseLost unless the worker is
-// alive; it also reads the clock.
+// alive.
 func (q *session) requireAlive(ctx context.Context, worker storage.ID) error {
 	alive := false
-	err := q.each(ctx, func(r scanner) error { return r.Scan(&q.now, &alive) }, aliveSQL, at(q.now), worker.String())
-	q.now = micro(q.now)
+	q.queueAlive(worker, &alive)
+	err := q.flush(ctx)
 	if err == nil && !alive {
 		return leaseLost(worker)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 	"github.com/gosequencer/sequencer/storage/internal/settle"
@@ -69,7 +68,6 @@ VALUES ($1::uuid, $2::timestamptz, $3::text, $4::text, $5::text, $6::int, nullif
 func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Execution, error) {
 	var after []storage.Execution
 	err := s.tx(ctx, string(o.Action), o.Now, func(ctx context.Context, q *session) error {
-		q.queueClock()
 		if o.Action == storage.ActUnlock {
 			return breakLock(ctx, q, o)
 		}
@@ -162,7 +160,6 @@ func (p *operating) load(ctx context.Context) ([]storage.ID, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.q.now = micro(p.q.now)
 	p.flows = map[storage.ID]storage.Flow{}
 	var flows []storage.ID
 	for i := range rows {
@@ -215,8 +212,7 @@ func (p *operating) retry(ctx context.Context, ids []storage.ID) error {
 	for i := range p.rows {
 		x := &p.rows[i]
 		if f, member := p.flows[x.FlowID]; member {
-			f.Count(x.Kind, x.State, x.AllowedToFail, -1)
-			f.FinishedAt, f.State, f.WorkerID, f.StopState, f.Reason = time.Time{}, storage.Running, p.order.Home, "", ""
+			f.TakeBack(x.Kind, x.State, x.AllowedToFail, p.order.Home)
 			p.flows[f.ID] = f
 		}
 	}
@@ -301,8 +297,7 @@ func (p *operating) resolve(ctx context.Context, ids []storage.ID, to storage.St
 			return &storage.TransitionError{ID: x.ID, Name: x.Name, From: x.State, To: to}
 		}
 		if f, member := p.flows[x.FlowID]; member {
-			f.Count(x.Kind, storage.Interrupted, x.AllowedToFail, -1)
-			f.FinishedAt, f.State = time.Time{}, storage.Running
+			f.Resolve(x.Kind, x.AllowedToFail)
 			p.flows[f.ID] = f
 		}
 	}
@@ -315,7 +310,7 @@ func (p *operating) resolve(ctx context.Context, ids []storage.ID, to storage.St
 	if len(endings) != len(ids) {
 		return errMoved
 	}
-	_, err = settle.Endings(ctx, rows, p.q.now, endings)
+	_, err = settle.Resolved(ctx, rows, p.q.now, endings)
 	return err
 }
 

@@ -111,8 +111,8 @@ func (s *Store) Name() string { return "postgres" }
 // transactions to be passed to [SQLTx]. Close closes it.
 func (s *Store) DB() *sql.DB { return s.db() }
 
-// Close ends calls in flight, and the connections if Open made them. A second call
-// does nothing.
+// Close ends calls in flight, and the connections if Open made them; then it waits
+// for transactions that callers still have open. A second call does nothing.
 func (s *Store) Close() error {
 	s.end()
 	var err error
@@ -176,7 +176,7 @@ func (s *Store) attempt(ctx context.Context, now time.Time, f func(context.Conte
 	}
 	defer conn.Release() // a connection that is still inside a transaction is closed by it
 	q := &session{wire: pgxWire{conn}, now: micro(now)}
-	q.queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	q.begin()
 	if err = f(ctx, q); err == nil {
 		q.queue("COMMIT")
 		err = q.flush(ctx)

@@ -34,7 +34,7 @@ type wire interface {
 // number of round trips is that of the questions asked, not of the statements.
 type session struct {
 	wire
-	now    time.Time // the request's instant; zero until clock has asked the server
+	now    time.Time // the request's instant; zero until the server was asked
 	queued []statement
 }
 
@@ -72,19 +72,30 @@ func (q *session) flush(ctx context.Context) error {
 	return q.send(ctx, all)
 }
 
-// nowSQL is the instant of a request in a transaction of the store's own, which
-// begins with it; the same holds for now() in every other statement.
-const nowSQL = `SELECT now()`
+// openSQL follows BEGIN in every transaction of the store's own. It reads the
+// instant of the request, which begins with its transaction; now() is the same one
+// in every other statement.
+//
+// The settings hold until the commit. Plans are cached for as long as a connection
+// lives, and those made while a table is small or its statistics are old prefer to
+// read all of it, which is ruin when a burst of work follows: so plans are made
+// once, without knowing the arguments, and every statement here has an index to
+// use. Compiling statements this short costs more than it could ever save.
+const openSQL = `SELECT now(), set_config('plan_cache_mode', 'force_generic_plan', true),
+	set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)`
 
-// queueClock makes sure that q.now is set after the next flush.
-func (q *session) queueClock() {
-	if q.now.IsZero() {
-		q.queueScan(func(r scanner) error {
-			err := r.Scan(&q.now)
-			q.now = micro(q.now)
-			return err
-		}, nowSQL)
-	}
+// begin queues the beginning of a transaction; q.now is set once it was sent.
+func (q *session) begin() {
+	q.queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	q.queueScan(func(r scanner) error {
+		var now time.Time
+		var skip string
+		err := r.Scan(&now, &skip, &skip, &skip)
+		if q.now.IsZero() {
+			q.now = micro(now)
+		}
+		return err
+	}, openSQL)
 }
 
 // pgxWire sends statements of one flush as one pipeline.

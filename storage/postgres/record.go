@@ -15,12 +15,14 @@ import (
 const namesLockSQL = `SELECT pg_advisory_xact_lock(hashtext('sequencer record'), hashtext(current_schema()))`
 
 // knownNamesSQL finds which names and ids have rows. Index: sequencer_history_name
-// and primary keys; the live part is read in full, once per import.
+// and primary keys; of the live part the names are read in full, once per import.
 const knownNamesSQL = `
-SELECT name FROM sequencer_live WHERE name = ANY ($1::text[]) OR id = ANY ($2::uuid[])
-UNION
+SELECT DISTINCT name FROM sequencer_live
+UNION ALL
 SELECT n.name FROM unnest($1::text[], $2::uuid[]) AS n (name, id)
-WHERE EXISTS (SELECT FROM sequencer_history h WHERE h.name = n.name) OR EXISTS (SELECT FROM sequencer_history h WHERE h.id = n.id)`
+WHERE EXISTS (SELECT FROM sequencer_history h WHERE h.name = n.name)
+	OR EXISTS (SELECT FROM sequencer_history h WHERE h.id = n.id)
+	OR EXISTS (SELECT FROM sequencer_live l WHERE l.id = n.id)`
 
 // recordSQL writes rows that are over.
 const recordSQL = `
@@ -49,12 +51,10 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[], $
 func (s *Store) Record(ctx context.Context, r storage.RecordRequest) (int, error) {
 	n := 0
 	err := s.tx(ctx, "record", r.Now, func(ctx context.Context, q *session) error {
-		q.queueClock()
 		fresh, err := unrecorded(ctx, q, r.Executions)
 		if n = len(fresh); err != nil || n == 0 {
 			return err
 		}
-		q.now = micro(q.now)
 		names := make([]string, n)
 		for i := range fresh {
 			x := &fresh[i]

@@ -14,12 +14,12 @@ const claimedColumns = `
 	l.id, l.flow_id, l.undoes, l.created_at, l.due_at, l.started_at, l.deadline_at, l.min_build,
 	l.priority, l.position, l.delivery, l.excused, l.errors, l.losses, l.undoable, l.allowed_to_fail,
 	l.name, l.kind, l.method, l.queue, l.on_loss, l.actor, l.member, l.checksum, l.tags,
-	l.input, l.policy, l.checkpoint, l.result, l.unique_key, l.done, l.total, l.last_error, l.error_group`
+	l.input, l.policy, l.checkpoint, l.result`
 
 // allColumns is a whole row.
 const allColumns = claimedColumns + `,
 	l.state, l.worker_id, l.finished_at, l.delay_us, l.retry_for_us, l.unique_for_us, l.waits,
-	l.for_now, l.parked, l.reason, l.environment, l.undo_error`
+	l.for_now, l.parked, l.reason, l.environment, l.unique_key, l.done, l.total, l.last_error, l.error_group, l.undo_error`
 
 // executionRow receives rows, one after the other, in the columns above.
 type executionRow struct {
@@ -41,12 +41,12 @@ func newExecutionRow() *executionRow {
 		idScan{&e.ID}, idScan{&e.FlowID}, idScan{&e.Undoes}, &e.CreatedAt, &r.dueAt, &r.startedAt, &r.deadlineAt, &r.minBuild,
 		&e.Priority, &e.Position, &e.Delivery, &e.Excused, &e.Errors, &e.Losses, &e.Undoable, &e.AllowedToFail,
 		&e.Name, &r.kind, &e.Method, &e.Queue, &r.onLoss, &r.actor, &r.member, &r.checksum, &e.Tags,
-		&e.Input, &e.Policy, &e.Checkpoint, &e.Result, &r.uniqueKey, &r.done, &r.total, &r.lastError, &r.errorGroup,
+		&e.Input, &e.Policy, &e.Checkpoint, &e.Result,
 	}
 	r.claimed = r.all
 	r.all = append(r.all[:len(r.all):len(r.all)],
 		&r.state, idScan{&e.WorkerID}, &r.finishedAt, &r.delay, &r.retryFor, &r.uniqueFor, &e.Waits,
-		&e.ForNow, &e.Parked, &r.reason, &r.environment, &r.undone,
+		&e.ForNow, &e.Parked, &r.reason, &r.environment, &r.uniqueKey, &r.done, &r.total, &r.lastError, &r.errorGroup, &r.undone,
 	)
 	return r
 }

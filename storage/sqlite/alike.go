@@ -35,9 +35,7 @@ func sortOut(outcomes []storage.Outcome) (alike map[likeness][]int, single []int
 			return nil, all(outcomes)
 		}
 		seen[o.ID] = true
-		plain := o.State == storage.Completed && o.Failure == nil && o.Progress == nil && o.Result == nil && !o.Excuse &&
-			o.Reason == "" && !o.ForNow && o.Env == ""
-		if plain {
+		if clean(o) {
 			like := likeness{o.State, o.Delivery, o.Errors, o.Losses}
 			alike[like] = append(alike[like], i)
 		} else {

@@ -19,6 +19,11 @@ func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.
 
 func enqueue(ctx context.Context, t *txn, r storage.EnqueueRequest) (storage.Enqueued, error) {
 	now := clock(r.Now)
+	if r.Claim != nil {
+		if err := mustBePresent(ctx, t, r.Claim.Worker); err != nil {
+			return storage.Enqueued{}, err
+		}
+	}
 	receipts, repeated, err := admit(ctx, t, now, r)
 	if err != nil {
 		return storage.Enqueued{}, err
@@ -30,9 +35,10 @@ func enqueue(ctx context.Context, t *txn, r storage.EnqueueRequest) (storage.Enq
 	}
 	out := storage.Enqueued{Receipts: receipts}
 	if r.Claim != nil {
+		t.shared.want(path)
 		c := *r.Claim
 		c.Now = now
-		out.Claimed, err = claim(ctx, t, c)
+		out.Claimed, err = takeWork(ctx, t, c)
 	}
 	return out, err
 }
@@ -114,8 +120,9 @@ func anyExists(ctx context.Context, t *txn, executions []storage.Execution) (boo
 	return false, nil
 }
 
-// The holder of a key, by the partial unique index. A transaction that reads it
-// also holds the write lock, so nobody can take the key before the insert.
+// The holder of a key, by the partial unique index. Under the write lock nobody
+// can take the key before the insert; a caller's transaction that does not have
+// the lock yet fails at the insert if anybody wrote since it read this.
 const keyHolder = `
 SELECT id, state = 'pending' AND unique_for_us > 0 AND created_at + unique_for_us <= ?
 FROM sequencer_executions WHERE unique_key = ? AND holds_key = 1`

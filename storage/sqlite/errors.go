@@ -8,8 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/gosequencer/sequencer/storage"
 	driver "modernc.org/sqlite"
+
+	"github.com/gosequencer/sequencer/storage"
 )
 
 // SQLite's primary result codes that have a remedy (sqlite.org/rescode.html).

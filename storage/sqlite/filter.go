@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -65,16 +66,16 @@ func conditions(f storage.Filter) (*selection, error) {
 		s.and(`id BETWEEN ? AND ?`, low, high)
 	}
 	if len(f.States) > 0 {
-		var any []string
+		var either []string
 		for _, state := range f.States {
-			if is, known := stateIs[state]; known && !slices.Contains(any, is) {
-				any = append(any, is)
+			if is, known := stateIs[state]; known && !slices.Contains(either, is) {
+				either = append(either, is)
 			}
 		}
-		if len(any) == 0 {
-			any = []string{`false`}
+		if len(either) == 0 {
+			either = []string{`false`}
 		}
-		s.and(`(` + strings.Join(any, ` OR `) + `)`)
+		s.and(`(` + strings.Join(either, ` OR `) + `)`)
 	}
 	if len(f.Kinds) > 0 {
 		s.and(`kind IN (SELECT value FROM json_each(?))`, listOf(texts(f.Kinds)))
@@ -109,10 +110,10 @@ func conditions(f storage.Filter) (*selection, error) {
 		}
 	}
 	if !f.Since.IsZero() {
-		s.and(`created_at >= ?`, micros(f.Since))
+		s.and(`created_at >= ?`, f.Since.UnixMicro())
 	}
 	if !f.Until.IsZero() {
-		s.and(`created_at < ?`, micros(f.Until))
+		s.and(`created_at < ?`, f.Until.UnixMicro())
 	}
 	return s, nil
 }
@@ -127,7 +128,7 @@ func globOf(pattern string) string {
 // form. What is no such prefix begins no id.
 func idRange(prefix string) (low, high []byte, err error) {
 	if len(prefix) < 8 {
-		return nil, nil, errShortPrefix
+		return nil, nil, fmt.Errorf("prefix %q of an id is shorter than 8 characters", prefix)
 	}
 	digits := strings.ReplaceAll(strings.ToLower(prefix), "-", "")
 	bound := func(fill string) []byte {

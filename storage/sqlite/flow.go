@@ -37,6 +37,9 @@ func (r rows) LockFlows(ctx context.Context, ids []storage.ID) ([]storage.Flow, 
 			return nil, err
 		}
 	}
+	for i := range flows {
+		r.asRead[flows[i].ID] = flows[i]
+	}
 	return flows, nil
 }
 
@@ -46,29 +49,52 @@ SET phase = ?, state = ?, reason = ?, stop_state = ?, finished_at = ?, worker_id
 	failed_allowed = ?, skipped = ?, cancelled = ?, interrupted = ?, undo_total = ?, undo_completed = ?, undo_failed = ?
 WHERE id = ?`
 
+// What nearly every step of a flow comes to. By primary key.
+const saveCompleted = `UPDATE sequencer_flows SET completed = ? WHERE id = ?`
+
 // SaveFlow writes what changes in a flow.
 func (r rows) SaveFlow(ctx context.Context, f storage.Flow) error {
+	read, ok := r.asRead[f.ID]
+	delete(r.asRead, f.ID)
+	if read.Completed = f.Completed; ok && equal(&read, &f) {
+		_, err := r.exec(ctx, saveCompleted, f.Completed, f.ID[:])
+		return err
+	}
 	_, err := r.exec(ctx, saveFlow,
 		string(f.Phase), string(f.State), f.Reason, string(f.StopState), microsOf(f.FinishedAt), blobOf(f.WorkerID), f.Total, f.Completed, f.Failed,
 		f.FailedAllowed, f.Skipped, f.Cancelled, f.Interrupted, f.UndoTotal, f.UndoCompleted, f.UndoFailed, f.ID[:])
 	return err
 }
 
+// equal reports whether there is nothing to save but what is there.
+func equal(a, b *storage.Flow) bool {
+	return a.Phase == b.Phase && a.State == b.State && a.Reason == b.Reason && a.StopState == b.StopState &&
+		a.FinishedAt.Equal(b.FinishedAt) && a.WorkerID == b.WorkerID && a.Total == b.Total && a.Completed == b.Completed &&
+		a.Failed == b.Failed && a.FailedAllowed == b.FailedAllowed && a.Skipped == b.Skipped && a.Cancelled == b.Cancelled &&
+		a.Interrupted == b.Interrupted && a.UndoTotal == b.UndoTotal && a.UndoCompleted == b.UndoCompleted && a.UndoFailed == b.UndoFailed
+}
+
 // The members behind one execution, found through the primary key of edges, and
 // each by its own. A member at zero gets its due time, and with it a place in the
-// index of claimable rows.
+// index of claimable rows. An edge of each kind may lead to the same member, so
+// each kind is settled by itself.
 const release = `
 UPDATE sequencer_executions
-SET waits = max(waits - e.n, 0),
-	due_at = iif(waits > e.n, NULL, ?1 + delay_us),
-	deadline_at = iif(waits > e.n OR retry_for_us = 0, NULL, ?1 + delay_us + retry_for_us)
-FROM (SELECT to_id, count(*) AS n FROM sequencer_edges WHERE from_id = ?2 AND (?3 OR NOT needs) GROUP BY to_id) AS e
-WHERE id = e.to_id AND state = 'pending' AND waits > 0`
+SET waits = waits - 1,
+	due_at = iif(waits > 1, NULL, ?1 + delay_us),
+	deadline_at = iif(waits > 1 OR retry_for_us = 0, NULL, ?1 + delay_us + retry_for_us)
+WHERE id IN (SELECT to_id FROM sequencer_edges WHERE from_id = ?2 AND needs = ?3) AND state = 'pending' AND waits > 0`
 
 // Release settles the edges that leave from.
 func (r rows) Release(ctx context.Context, now time.Time, from []storage.ID, needs bool) error {
 	for _, id := range from {
-		if _, err := r.exec(ctx, release, now.UnixMicro(), id[:], intOf(needs)); err != nil {
+		if _, err := r.exec(ctx, release, now.UnixMicro(), id[:], 0); err != nil {
+			return err
+		}
+		if !needs {
+			continue
+		}
+		if _, err := r.exec(ctx, release, now.UnixMicro(), id[:], 1); err != nil {
 			return err
 		}
 	}

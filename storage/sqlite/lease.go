@@ -45,20 +45,25 @@ func (s *Store) Join(ctx context.Context, w storage.Worker) error {
 }
 
 // Renew says that a worker is there, see [storage.Leases]. The file lock is the
-// lease, so without progress to save nothing is written and nothing waits for
-// the writer.
+// lease, so without progress to save nothing is written, and while others hold the
+// writer nothing waits for it: progress is then left out, until there is some more
+// or the outcome says how far it came.
 func (s *Store) Renew(ctx context.Context, r storage.RenewRequest) (storage.Renewed, error) {
 	if err := s.ready(ctx); err != nil {
 		return storage.Renewed{}, err
 	}
 	if len(r.Progress) > 0 {
-		return write(ctx, s, "renew", func(ctx context.Context, t *txn) (storage.Renewed, error) { return renew(ctx, t, r) })
+		out, err := writeAs(ctx, s, passes, "renew", func(ctx context.Context, t *txn) (storage.Renewed, error) { return renew(ctx, t, r) })
+		if !errors.Is(err, errHeld) {
+			return out, err
+		}
+		r.Progress = nil
 	}
 	tx, err := s.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return storage.Renewed{}, s.fail("renew", err)
 	}
-	defer tx.Rollback() //nolint:errcheck // it only read
+	defer tx.Rollback()
 	out, err := renew(ctx, newTxn(tx, nil), r)
 	return out, s.fail("renew", err)
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/gofrs/flock"
+
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -33,8 +34,8 @@ func newLiveness(loc location) *liveness {
 // dir is beside the database, whatever name a process opened it by.
 func (l *liveness) dir() string {
 	path := l.loc.path
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
 	}
 	return path + "-workers"
 }

@@ -127,8 +127,9 @@ func retry(ctx context.Context, t *txn, now time.Time, o storage.Order, found []
 		if !f.Over() {
 			return fmt.Errorf("execution %s of %s: its flow %s is still running", members[0].ID, members[0].Name, f.ID)
 		}
-		f.State, f.FinishedAt, f.WorkerID = storage.Running, time.Time{}, o.Home
-		f.StopState, f.Reason = "", ""
+		for _, e := range members {
+			f.TakeBack(e.Kind, e.State, e.AllowedToFail, o.Home)
+		}
 		return nil
 	})
 	if err != nil {
@@ -196,8 +197,8 @@ func waitsAmong(ctx context.Context, t *txn, list []storage.Execution) (map[stor
 	return waits, nil
 }
 
-// changeFlows uncounts the endings of executions in their flows, lets change look
-// at each, and saves it.
+// changeFlows locks the flows of executions, lets change take its members back,
+// and saves each.
 func changeFlows(ctx context.Context, t *txn, found []storage.Execution, change func(*storage.Flow, []*storage.Execution) error) error {
 	members := map[storage.ID][]*storage.Execution{}
 	var ids []storage.ID
@@ -219,9 +220,6 @@ func changeFlows(ctx context.Context, t *txn, found []storage.Execution, change 
 		f := &flows[i]
 		if err := change(f, members[f.ID]); err != nil {
 			return err
-		}
-		for _, e := range members[f.ID] {
-			f.Count(e.Kind, e.State, e.AllowedToFail, -1)
 		}
 		if err := (rows{t}).SaveFlow(ctx, *f); err != nil {
 			return err
@@ -266,8 +264,10 @@ func resolve(ctx context.Context, t *txn, now time.Time, _ storage.Order, found 
 	if err := mayBecome(found, to, storage.Interrupted); err != nil {
 		return err
 	}
-	err := changeFlows(ctx, t, found, func(f *storage.Flow, _ []*storage.Execution) error {
-		f.State, f.FinishedAt = storage.Running, time.Time{}
+	err := changeFlows(ctx, t, found, func(f *storage.Flow, members []*storage.Execution) error {
+		for _, e := range members {
+			f.Resolve(e.Kind, e.AllowedToFail)
+		}
 		return nil
 	})
 	if err != nil {
@@ -284,7 +284,7 @@ func resolve(ctx context.Context, t *txn, now time.Time, _ storage.Order, found 
 			AllowedToFail: e.AllowedToFail, Undoes: e.Undoes, Message: e.LastError,
 		}
 	}
-	_, err = settle.Endings(ctx, rows{t}, now, endings)
+	_, err = settle.Resolved(ctx, rows{t}, now, endings)
 	return err
 }
 

@@ -3,8 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"fmt"
-	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -14,7 +12,7 @@ func (s *Store) read(ctx context.Context, row func(*sql.Rows) error, query strin
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	rows, err := s.reader.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // eachRow closes them
+	rows, err := s.reader.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -190,9 +188,6 @@ func (s *Store) Audit(ctx context.Context, f storage.AuditFilter) ([]storage.Aud
 	return list, s.fail("read the audit", err)
 }
 
-// micros is t as a bound of a listing.
-func micros(t time.Time) int64 { return t.UnixMicro() }
-
 // texts are the values of a list of named strings.
 func texts[T ~string](list []T) []string {
 	out := make([]string, len(list))
@@ -209,5 +204,3 @@ func page(limit int) int {
 	}
 	return min(limit, 10_000)
 }
-
-var errShortPrefix = fmt.Errorf("a prefix of an id has at least 8 characters")

@@ -52,7 +52,7 @@ func (s *Store) Setup(ctx context.Context) (storage.Schema, error) {
 	if err != nil {
 		return have, s.fail("set up the ledger", err)
 	}
-	defer db.Close() //nolint:errcheck // what was written is committed
+	defer db.Close()
 	db.SetMaxOpenConns(1)
 	if have, err = s.upgrade(ctx, db); err != nil {
 		return have, s.fail("set up the ledger", err)
@@ -70,7 +70,7 @@ func (s *Store) upgrade(ctx context.Context, db *sql.DB) (storage.Schema, error)
 	if err != nil {
 		return storage.Schema{Want: schemaVersion}, err
 	}
-	defer tx.Rollback() //nolint:errcheck // nothing to undo after the commit
+	defer tx.Rollback()
 	have, err := schemaOf(ctx, tx)
 	if err != nil {
 		return have, err

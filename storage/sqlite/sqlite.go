@@ -3,17 +3,21 @@
 //
 // # How it works
 //
-// SQLite lets one connection write at a time, so the store owns one. Calls that
-// write (Enqueue, Claim, Finish, …) are handed to one goroutine, which runs all
-// that have gathered while the previous transaction was in flight in the next
-// one: a busy store commits once for many callers, an idle one commits each call
-// at once. Inside a shared transaction every call has a savepoint of its own, so
-// one that fails does not disturb the others. A transaction that a handler asked
-// for (see [Store.TxKinds]) is the same connection: while it is open, other
-// writes wait behind it, and each may give up when its context does.
+// SQLite lets one connection write at a time, so the store begins one transaction
+// at a time. Calls that write (Enqueue, Claim, Finish, …) are handed to one
+// goroutine, which runs all that have gathered while the previous transaction was
+// in flight in the next one: a busy store commits once for many callers, an idle
+// one commits each call at once. Inside a shared transaction every call has a
+// savepoint of its own, so one that fails does not disturb the others. A
+// transaction that a handler asked for (see [Store.TxKinds]) takes the same turn:
+// while it is open, other writes wait behind it, and each may give up when its
+// context does. Claims, and the progress of a renewal, do not wait: a claim finds
+// nothing for the moment, and progress is told another time.
 //
 // Readers use a pool of their own. In WAL mode they neither wait for the writer
-// nor hold it up.
+// nor hold it up. A process that has not written yet reads with the connection
+// that it will write with, because the first thing a connection does is to read
+// the whole schema.
 //
 // # What is durable
 //
@@ -50,8 +54,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gosequencer/sequencer/storage"
 	_ "modernc.org/sqlite" // the driver, pure Go
+
+	"github.com/gosequencer/sequencer/storage"
 )
 
 // Durability says what a commit waits for.
@@ -85,8 +90,7 @@ type Store struct {
 	alive  *liveness
 	usable atomic.Bool // the schema has been found usable
 
-	mu     sync.Mutex // guards users and closed
-	users  *sql.DB
+	mu     sync.Mutex // guards closed
 	closed bool
 
 	opts Options
@@ -113,8 +117,8 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, s.translate(err)
 	}
-	writing.SetMaxOpenConns(1)
-	s.writer = newWriter(writing)
+	writing.SetMaxIdleConns(opts.Readers)
+	s.writer = newWriter(writing, opts.BusyTimeout)
 	if s.reader, err = sql.Open("sqlite", loc.readerDSN(opts)); err != nil {
 		_ = writing.Close()
 		return nil, s.translate(err)
@@ -137,25 +141,16 @@ func (s *Store) Name() string { return "sqlite" }
 // Path is the database file; empty for a database in memory.
 func (s *Store) Path() string { return s.loc.path }
 
-// DB returns a handle on the same database for the user's own tables and for
-// migrations. It has connections of its own, never the store's writer, and its
-// transactions take the write lock when they begin (unless they are read-only),
-// waiting for it as long as BusyTimeout. The store closes it.
+// DB returns the store's own handle, for the user's tables and for migrations. A
+// transaction begun on it takes the write lock at once (unless it is read-only),
+// waiting for it as long as BusyTimeout, and the store's writes then wait for it in
+// turn. Its connections are the store's: what a PRAGMA changes on one stays, so
+// leave them as they are. The store closes it.
 func (s *Store) DB() (*sql.DB, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	if s.isClosed() {
 		return nil, storage.ErrClosed
 	}
-	if s.users == nil {
-		db, err := sql.Open("sqlite", s.loc.usersDSN(s.opts))
-		if err != nil {
-			return nil, s.translate(err)
-		}
-		db.SetMaxOpenConns(4)
-		s.users = db
-	}
-	return s.users, nil
+	return s.writer.db, nil
 }
 
 // Close ends calls in flight with storage.ErrClosed, frees the file locks of the
@@ -167,7 +162,6 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	users := s.users
 	s.mu.Unlock()
 
 	errs := []error{s.writer.close(), s.alive.close()}
@@ -176,9 +170,6 @@ func (s *Store) Close() error {
 	}
 	if s.reader != nil {
 		errs = append(errs, s.reader.Close())
-	}
-	if users != nil {
-		errs = append(errs, users.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -10,38 +10,51 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	storagetest.Run(t, func(t *testing.T) storage.Store { return ledger(t) })
+	storagetest.Run(t, func(t *testing.T) storage.Store {
+		t.Helper()
+		return ledger(t)
+	})
 }
 
 func TestConformanceInMemory(t *testing.T) {
-	storagetest.Run(t, func(t *testing.T) storage.Store { return open(t, ":memory:", sqlite.Options{}) })
+	storagetest.Run(t, func(t *testing.T) storage.Store {
+		t.Helper()
+		return open(t, ":memory:", sqlite.Options{})
+	})
+}
+
+func TestConformanceOfTransactions(t *testing.T) {
+	storagetest.RunTx(t, func(t *testing.T) storage.TxStore {
+		t.Helper()
+		return ledger(t)
+	})
 }
 
 // ledger is an empty one in a file of its own.
-func ledger(t testing.TB) *sqlite.Store {
-	t.Helper()
-	return open(t, filepath.Join(t.TempDir(), "ledger.db"), sqlite.Options{})
+func ledger(tb testing.TB) *sqlite.Store {
+	tb.Helper()
+	return open(tb, filepath.Join(tb.TempDir(), "ledger.db"), sqlite.Options{})
 }
 
 // open opens and sets up a store that is closed with the test.
-func open(t testing.TB, path string, opts sqlite.Options) *sqlite.Store {
-	t.Helper()
-	s := reopen(t, path, opts)
-	if _, err := s.Setup(t.Context()); err != nil {
-		t.Fatalf("set up %s: %v", path, err)
+func open(tb testing.TB, path string, opts sqlite.Options) *sqlite.Store {
+	tb.Helper()
+	s := reopen(tb, path, opts)
+	if _, err := s.Setup(tb.Context()); err != nil {
+		tb.Fatalf("set up %s: %v", path, err)
 	}
 	return s
 }
 
-func reopen(t testing.TB, path string, opts sqlite.Options) *sqlite.Store {
-	t.Helper()
-	s, err := sqlite.Open(t.Context(), path, opts)
+func reopen(tb testing.TB, path string, opts sqlite.Options) *sqlite.Store {
+	tb.Helper()
+	s, err := sqlite.Open(tb.Context(), path, opts)
 	if err != nil {
-		t.Fatalf("open %s: %v", path, err)
+		tb.Fatalf("open %s: %v", path, err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := s.Close(); err != nil {
-			t.Errorf("close %s: %v", path, err)
+			tb.Errorf("close %s: %v", path, err)
 		}
 	})
 	return s

@@ -30,88 +30,108 @@ func (s *Store) begin(ctx context.Context) (storage.OwnedTx, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
-	tx, err := s.writer.db.BeginTx(ctx, nil)
+	tx, release, err := s.writer.begin(ctx)
 	if err != nil {
 		return nil, s.fail("begin a transaction", err)
 	}
-	return &ownedTx{store: s, tx: tx, txn: newTxn(tx, s.writer.stmts)}, nil
+	o := &ownedTx{store: s, tx: tx, txn: newTxn(tx, s.writer.stmts)}
+	o.release = sync.OnceFunc(release)
+	o.forget = context.AfterFunc(ctx, o.release) // the transaction ends with ctx, whoever forgets it
+	return o, nil
 }
 
-// ownedTx is a transaction on the writer's connection.
+// ownedTx is a transaction of the writer's.
 type ownedTx struct {
-	store *Store
-	tx    *sql.Tx
-	txn   *txn
+	store   *Store
+	tx      *sql.Tx
+	txn     *txn
+	release func() // the writer's turn
+	forget  func() bool
 }
 
 func (o *ownedTx) Native() any { return o.tx }
 
 func (o *ownedTx) Commit(context.Context) error {
+	defer o.ended()
 	return o.store.fail("commit", o.tx.Commit())
 }
 
 func (o *ownedTx) Rollback(context.Context) error {
+	defer o.ended()
 	if err := o.tx.Rollback(); !errors.Is(err, sql.ErrTxDone) {
 		return o.store.fail("roll back", err)
 	}
 	return nil
 }
 
+func (o *ownedTx) ended() {
+	o.forget()
+	o.release()
+}
+
 // EnqueueTx is Enqueue inside the caller's transaction.
 func (s *Store) EnqueueTx(ctx context.Context, tx storage.Tx, r storage.EnqueueRequest) (storage.Enqueued, error) {
-	return join(ctx, s, tx, "enqueue", func(t *txn) (storage.Enqueued, error) { return enqueue(ctx, t, r) })
+	return join(ctx, s, tx, "enqueue", func(ctx context.Context, t *txn) (storage.Enqueued, error) { return enqueue(ctx, t, r) })
 }
 
 // FinishTx is Finish inside the caller's transaction.
 func (s *Store) FinishTx(ctx context.Context, tx storage.Tx, r storage.FinishRequest) (storage.Finished, error) {
-	return join(ctx, s, tx, "finish", func(t *txn) (storage.Finished, error) { return finish(ctx, t, r) })
+	return join(ctx, s, tx, "finish", func(ctx context.Context, t *txn) (storage.Finished, error) { return finish(ctx, t, r) })
 }
 
 // CheckpointTx is Checkpoint inside the caller's transaction.
 func (s *Store) CheckpointTx(ctx context.Context, tx storage.Tx, r storage.CheckpointRequest) error {
-	_, err := join(ctx, s, tx, "checkpoint", func(t *txn) (nothing, error) { return nothing{}, checkpoint(ctx, t, r) })
+	_, err := join(ctx, s, tx, "checkpoint", func(ctx context.Context, t *txn) (nothing, error) { return nothing{}, checkpoint(ctx, t, r) })
 	return err
 }
 
 // join runs do inside a transaction that somebody else ends. A savepoint makes it
 // one step: if it fails, the caller's transaction is as it was before.
-func join[T any](ctx context.Context, s *Store, tx storage.Tx, attempted string, do func(*txn) (T, error)) (T, error) {
+func join[T any](ctx context.Context, s *Store, tx storage.Tx, attempted string, do func(context.Context, *txn) (T, error)) (T, error) {
 	var none T
 	if err := s.ready(ctx); err != nil {
 		return none, err
 	}
-	t, err := s.recognize(ctx, tx)
+	t, err := s.enter(ctx, tx)
 	if err != nil {
 		return none, s.fail(attempted, err)
 	}
-	if _, err := t.exec(ctx, `SAVEPOINT sequencer`); err != nil {
-		return none, s.fail(attempted, err)
+	calm := context.WithoutCancel(ctx)
+	if t.shared != nil { // it has the write lock: the answer is certain and near
+		ctx = calm
 	}
-	answer, err := do(t)
+	answer, err := do(ctx, t)
 	if err != nil {
-		undo := context.WithoutCancel(ctx)
-		if _, lost := t.exec(undo, `ROLLBACK TO sequencer`); lost == nil {
-			_, _ = t.exec(undo, `RELEASE sequencer`)
+		if _, lost := t.exec(calm, backOut); lost == nil {
+			_, _ = t.exec(calm, stepOut)
 		}
 		return none, s.fail(attempted, err)
 	}
-	if _, err = t.exec(ctx, `RELEASE sequencer`); err != nil {
+	if _, err = t.exec(ctx, stepOut); err != nil {
 		return none, s.fail(attempted, err)
 	}
 	return answer, nil
 }
 
+const (
+	stepIn  = `SAVEPOINT sequencer`
+	backOut = `ROLLBACK TO sequencer`
+	stepOut = `RELEASE sequencer`
+)
+
 // The file behind the connection of a transaction.
 const mainFile = `SELECT file FROM pragma_database_list WHERE name = 'main'`
 
-// recognize accepts a transaction of this store, and any *sql.Tx whose
-// connection has this store's file open.
-func (s *Store) recognize(ctx context.Context, tx storage.Tx) (*txn, error) {
+// enter accepts a transaction of this store, any that was begun on its handle,
+// and any other *sql.Tx whose connection has this store's file open, and begins
+// the savepoint.
+func (s *Store) enter(ctx context.Context, tx storage.Tx) (*txn, error) {
 	if own, ok := tx.(*ownedTx); ok {
 		if own.store != s {
 			return nil, storage.ErrForeignTx
 		}
-		return own.txn, nil
+		_, err := own.txn.exec(ctx, stepIn)
+		return own.txn, err
 	}
 	if tx == nil {
 		return nil, storage.ErrForeignTx
@@ -119,6 +139,14 @@ func (s *Store) recognize(ctx context.Context, tx storage.Tx) (*txn, error) {
 	native, ok := tx.Native().(*sql.Tx)
 	if !ok || native == nil {
 		return nil, fmt.Errorf("%w: it is a %T, SQLite's is a *sql.Tx", storage.ErrForeignTx, tx.Native())
+	}
+	if s.writer.stmts.has(stepIn) {
+		// database/sql refuses a statement in a transaction of another handle, so that
+		// it runs is the proof. That it does not may have any reason, found out below.
+		t := newTxn(native, s.writer.stmts)
+		if _, err := t.exec(ctx, stepIn); err == nil {
+			return t, nil
+		}
 	}
 	var file string
 	if err := native.QueryRowContext(ctx, mainFile).Scan(&file); err != nil {
@@ -130,7 +158,9 @@ func (s *Store) recognize(ctx context.Context, tx storage.Tx) (*txn, error) {
 	if !s.loc.is(file) {
 		return nil, fmt.Errorf("%w: its file is %q, the ledger's %s", storage.ErrForeignTx, file, s.loc)
 	}
-	return newTxn(native, nil), nil
+	t := newTxn(native, nil)
+	_, err := t.exec(ctx, stepIn)
+	return t, err
 }
 
 // is reports whether file, as SQLite names it, is this location.
@@ -150,12 +180,13 @@ func (l location) is(file string) bool {
 // at a time, as the transaction itself.
 type txn struct {
 	tx     *sql.Tx
-	shared *statements          // of the writer's connection; nil in a caller's transaction
-	stmts  map[string]*sql.Stmt // prepared for this transaction
+	shared *statements                 // of the store's handle; nil in a transaction of another one
+	stmts  map[string]*sql.Stmt        // prepared for this transaction
+	asRead map[storage.ID]storage.Flow // by LockFlows, for SaveFlow to compare with
 }
 
 func newTxn(tx *sql.Tx, shared *statements) *txn {
-	return &txn{tx: tx, shared: shared, stmts: map[string]*sql.Stmt{}}
+	return &txn{tx: tx, shared: shared, stmts: map[string]*sql.Stmt{}, asRead: map[storage.ID]storage.Flow{}}
 }
 
 // stmt returns the prepared form of query. database/sql closes what was prepared
@@ -166,10 +197,10 @@ func (t *txn) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 	}
 	var st *sql.Stmt
 	if ready := t.shared.find(query); ready != nil {
-		st = t.tx.StmtContext(ctx, ready) //nolint:sqlclosecheck // closed with the transaction
+		st = t.tx.StmtContext(ctx, ready)
 	} else {
 		var err error
-		if st, err = t.tx.PrepareContext(ctx, query); err != nil { //nolint:sqlclosecheck // closed with the transaction
+		if st, err = t.tx.PrepareContext(ctx, query); err != nil {
 			return nil, err
 		}
 	}
@@ -178,7 +209,7 @@ func (t *txn) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 }
 
 func (t *txn) exec(ctx context.Context, query string, args ...any) (int, error) {
-	st, err := t.stmt(ctx, query)
+	st, err := t.stmt(ctx, query) //nolint:sqlclosecheck // closed with the transaction
 	if err != nil {
 		return 0, err
 	}
@@ -192,7 +223,7 @@ func (t *txn) exec(ctx context.Context, query string, args ...any) (int, error) 
 
 // each calls row for every row of a query.
 func (t *txn) each(ctx context.Context, row func(*sql.Rows) error, query string, args ...any) error {
-	st, err := t.stmt(ctx, query)
+	st, err := t.stmt(ctx, query) //nolint:sqlclosecheck // closed with the transaction
 	if err != nil {
 		return err
 	}
@@ -224,7 +255,7 @@ func (t *txn) any(ctx context.Context, query string, args ...any) (bool, error) 
 }
 
 func eachRow(rows *sql.Rows, row func(*sql.Rows) error) error {
-	defer rows.Close() //nolint:errcheck // rows.Err tells
+	defer rows.Close()
 	for rows.Next() {
 		if err := row(rows); err != nil {
 			return err
@@ -233,9 +264,10 @@ func eachRow(rows *sql.Rows, row func(*sql.Rows) error) error {
 	return rows.Err()
 }
 
-// statements are prepared on the writer's handle, where they outlive a
-// transaction. Preparing needs the one connection, so it cannot happen inside a
-// transaction: a statement that is missed twice is noted and prepared after it.
+// statements are prepared on the store's handle, where they outlive a transaction.
+// Inside one they cannot be: preparing would open another connection. So a
+// statement that is missed twice is noted and prepared after the transaction, and
+// those on the path of an execution before its first step.
 type statements struct {
 	mu     sync.Mutex // guards the maps
 	ready  map[string]*sql.Stmt
@@ -243,8 +275,32 @@ type statements struct {
 	wanted []string
 }
 
+// path are the statements of a step that ends one execution and claims another.
+var path = []string{stepIn, heldRow, finishClean, raiseStat, flowByID, saveCompleted, release, workerPresent, claimNext, takeOne, stepOut}
+
 func newStatements() *statements {
 	return &statements{ready: map[string]*sql.Stmt{}, missed: map[string]int{}}
+}
+
+// want has statements prepared after the transaction that runs now.
+func (s *statements) want(queries []string) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, query := range queries {
+		if s.missed[query] < 2 && s.ready[query] == nil {
+			s.missed[query] = 2
+			s.wanted = append(s.wanted, query)
+		}
+	}
+}
+
+func (s *statements) has(query string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ready[query] != nil
 }
 
 func (s *statements) find(query string) *sql.Stmt {

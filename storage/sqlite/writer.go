@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -14,16 +15,50 @@ import (
 // of them does not wait for an endless train.
 const maxTravellers = 256
 
-// writer owns the one connection that writes. Its goroutine starts with the
-// first call, waits for calls, and ends with close. Handler transactions take the
-// same connection from db, whose limit of one makes everybody else wait.
+// urgency is what becomes of a call that finds the writer held: by a transaction
+// of a handler's, or by somebody else who is writing to the file.
+type urgency int
+
+const (
+	waits   urgency = iota // as long as its context, and BusyTimeout for the file
+	insists                // as long as its context: what it has to say happened already
+	passes                 // hardly at all, errHeld: whoever asks can ask again
+)
+
+const (
+	// patience is how long a call that passes waits for others to let go of the
+	// writer: enough for their ordinary commits, too short to be missed.
+	patience = 20 * time.Millisecond
+	// askAgain is when to repeat a claim that found the writer held. Nothing tells
+	// when a handler's transaction ends; this costs twenty looks a second.
+	askAgain = 50 * time.Millisecond
+	// busyPause keeps those that insist from spinning where BusyTimeout is none.
+	busyPause = 10 * time.Millisecond
+)
+
+// errHeld: the writer is held by others, and nothing was done.
+var errHeld = errors.New("the writer is held")
+
+// writer lets one transaction of the store's write at a time: its own, which its
+// goroutine begins for the calls that wait, or a handler's. The goroutine starts
+// with the first call and ends with close.
+//
+// All of them use the handle that users have too, and its connection that was
+// used last: one connection keeps its prepared statements and its picture of the
+// schema, which another one would have to build anew after each change of it.
+// Transactions that users begin there themselves do not take a turn; SQLite's own
+// lock parts them from ours.
 type writer struct {
-	db    *sql.DB
-	stmts *statements
-	ctx   context.Context // ends with close
-	end   context.CancelFunc
-	wake  chan struct{} // capacity 1: there are calls
-	ended chan struct{} // closed when the goroutine is gone
+	db      *sql.DB
+	timeout time.Duration // BusyTimeout
+	stmts   *statements
+	ctx     context.Context // ends with close
+	end     context.CancelFunc
+	turn    chan struct{} // capacity 1: full while a transaction is open
+	wake    chan struct{} // capacity 1: there are calls
+	ended   chan struct{} // closed when the goroutine is gone
+
+	heldSince atomic.Int64 // in nanoseconds; 0 while the goroutine does not wait for others
 
 	mu      sync.Mutex // guards calls, started, closed
 	calls   []*call
@@ -33,27 +68,55 @@ type writer struct {
 
 // call is one verb on its way into a transaction.
 type call struct {
-	do    func(ctx context.Context, tx *txn) error
-	taken atomic.Bool // by the writer, or by its own context giving up
-	done  chan error
+	do      func(ctx context.Context, tx *txn) error
+	urgency urgency
+	came    time.Time
+	taken   atomic.Bool // by the writer, or by its own context or patience giving up
+	done    chan error
 }
 
-func newWriter(db *sql.DB) *writer {
+func newWriter(db *sql.DB, timeout time.Duration) *writer {
 	ctx, end := context.WithCancel(context.Background())
 	return &writer{
-		db: db, stmts: newStatements(), ctx: ctx, end: end,
-		wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		db: db, timeout: timeout, stmts: newStatements(), ctx: ctx, end: end,
+		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
+}
+
+// begin takes the turn and begins a transaction, which ends with ctx. Whoever ends
+// it calls release.
+func (w *writer) begin(ctx context.Context) (tx *sql.Tx, release func(), err error) {
+	select {
+	case w.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	case <-w.ctx.Done():
+		return nil, nil, storage.ErrClosed
+	}
+	if tx, err = w.db.BeginTx(ctx, nil); err != nil {
+		<-w.turn
+		return nil, nil, err
+	}
+	return tx, func() { <-w.turn }, nil
 }
 
 // run carries out do in a transaction and returns when it is committed or has
 // failed. Until the transaction has begun, ctx can withdraw the call; from then
 // on the answer is certain and near, so it is waited for.
-func (w *writer) run(ctx context.Context, do func(ctx context.Context, tx *txn) error) error {
+func (w *writer) run(ctx context.Context, u urgency, do func(ctx context.Context, tx *txn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c := &call{do: do, done: make(chan error, 1)}
+	c := &call{do: do, urgency: u, came: time.Now(), done: make(chan error, 1)}
+	var tired <-chan time.Time
+	if u == passes {
+		if w.held(patience) {
+			return errHeld
+		}
+		ticker := time.NewTicker(patience)
+		defer ticker.Stop()
+		tired = ticker.C
+	}
 	w.mu.Lock()
 	if w.closed {
 		w.mu.Unlock()
@@ -61,7 +124,7 @@ func (w *writer) run(ctx context.Context, do func(ctx context.Context, tx *txn) 
 	}
 	if !w.started {
 		w.started = true
-		go w.loop()
+		go w.loop() //nolint:contextcheck // it serves many callers and ends with close
 	}
 	w.calls = append(w.calls, c)
 	w.mu.Unlock()
@@ -69,15 +132,27 @@ func (w *writer) run(ctx context.Context, do func(ctx context.Context, tx *txn) 
 	case w.wake <- struct{}{}:
 	default:
 	}
-	select {
-	case err := <-c.done:
-		return err
-	case <-ctx.Done():
-		if c.taken.CompareAndSwap(false, true) {
-			return ctx.Err()
+	for {
+		select {
+		case err := <-c.done:
+			return err
+		case <-ctx.Done():
+			if c.taken.CompareAndSwap(false, true) {
+				return ctx.Err()
+			}
+			return <-c.done
+		case <-tired: // of the others, that is; a writer at work comes round
+			if w.held(patience) && c.taken.CompareAndSwap(false, true) {
+				return errHeld
+			}
 		}
-		return <-c.done
 	}
+}
+
+// held reports whether the goroutine has waited for others for so long.
+func (w *writer) held(long time.Duration) bool {
+	since := w.heldSince.Load()
+	return since != 0 && time.Since(time.Unix(0, since)) >= long
 }
 
 func (w *writer) loop() {
@@ -85,13 +160,14 @@ func (w *writer) loop() {
 	for {
 		select {
 		case <-w.ctx.Done():
-			w.refuse(storage.ErrClosed)
+			w.refuse(storage.ErrClosed, everybody)
 			return
 		case <-w.wake:
 		}
 		for w.waiting() && w.ctx.Err() == nil {
 			w.travel()
 		}
+		w.heldSince.Store(0)
 	}
 }
 
@@ -101,45 +177,55 @@ func (w *writer) waiting() bool {
 	return len(w.calls) > 0
 }
 
-// take removes up to max calls that have not given up.
-func (w *writer) take(max int) []*call {
+// take removes up to limit calls that are meant and have not given up.
+func (w *writer) take(limit int, meant func(*call) bool) []*call {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var taken []*call
-	n := 0
-	for ; n < len(w.calls) && len(taken) < max; n++ {
-		if w.calls[n].taken.CompareAndSwap(false, true) {
-			taken = append(taken, w.calls[n])
+	kept := w.calls[:0]
+	for i, c := range w.calls {
+		if len(taken) == limit {
+			kept = append(kept, w.calls[i:]...)
+			break
+		}
+		switch {
+		case !meant(c):
+			kept = append(kept, c)
+		case c.taken.CompareAndSwap(false, true):
+			taken = append(taken, c)
 		}
 	}
-	w.calls = append(w.calls[:0], w.calls[n:]...)
+	clear(w.calls[len(kept):])
+	w.calls = kept
 	return taken
 }
 
-func (w *writer) refuse(err error) {
-	for _, c := range w.take(1 << 30) {
+func everybody(*call) bool { return true }
+
+func (w *writer) refuse(err error, meant func(*call) bool) {
+	for _, c := range w.take(1<<30, meant) {
 		c.done <- err
 	}
 }
 
 // travel runs the calls that wait in one transaction. They are taken only once it
-// has begun: whoever arrives while another process holds the write lock still
-// travels along, and whoever gives up meanwhile leaves no trace.
+// has begun: whoever arrives while others hold the write lock still travels along,
+// and whoever gives up meanwhile leaves no trace.
 func (w *writer) travel() {
-	tx, err := w.db.BeginTx(w.ctx, nil)
+	w.heldSince.CompareAndSwap(0, time.Now().UnixNano())
+	tx, release, err := w.begin(w.ctx)
 	if err != nil {
-		if w.ctx.Err() != nil {
-			err = storage.ErrClosed
-		}
-		w.refuse(err)
+		w.stranded(err)
 		return
 	}
-	calls := w.take(maxTravellers)
+	w.heldSince.Store(0)
+	calls := w.take(maxTravellers, everybody)
 	answers := make([]error, len(calls))
 	t := newTxn(tx, w.stmts)
 	switch len(calls) {
-	case 0:
+	case 0: // all have given up
 		_ = tx.Rollback()
+		release()
 		return
 	case 1:
 		err = calls[0].do(context.Background(), t)
@@ -154,6 +240,10 @@ func (w *writer) travel() {
 	if err != nil && w.ctx.Err() != nil {
 		err = storage.ErrClosed
 	}
+	// Before the answers, because whoever gets one may want the connection at once,
+	// and preparing would then open another.
+	w.stmts.prepare(w.ctx, w.db)
+	release()
 	for i, c := range calls {
 		if err != nil {
 			c.done <- err
@@ -161,7 +251,26 @@ func (w *writer) travel() {
 			c.done <- answers[i]
 		}
 	}
-	w.stmts.prepare(w.ctx, w.db)
+}
+
+// stranded answers those who wait for a transaction that could not begin. When
+// the file is merely busy, they are those who have waited for BusyTimeout.
+func (w *writer) stranded(err error) {
+	switch {
+	case w.ctx.Err() != nil:
+		w.refuse(storage.ErrClosed, everybody)
+	case code(err) != codeBusy:
+		w.heldSince.Store(0)
+		w.refuse(err, everybody)
+	default:
+		w.refuse(err, func(c *call) bool { return c.urgency == waits && time.Since(c.came) >= w.timeout })
+		pause := time.NewTimer(busyPause)
+		defer pause.Stop()
+		select {
+		case <-pause.C:
+		case <-w.ctx.Done():
+		}
+	}
 }
 
 // together runs each call under a savepoint and notes its error. The error it
@@ -201,11 +310,15 @@ func (w *writer) close() error {
 // write runs do on the writer, for the verbs of Store. An answer comes only with
 // a commit.
 func write[T any](ctx context.Context, s *Store, attempted string, do func(ctx context.Context, tx *txn) (T, error)) (T, error) {
+	return writeAs(ctx, s, waits, attempted, do)
+}
+
+func writeAs[T any](ctx context.Context, s *Store, u urgency, attempted string, do func(ctx context.Context, tx *txn) (T, error)) (T, error) {
 	var answer, none T
 	if err := s.ready(ctx); err != nil {
 		return none, err
 	}
-	err := s.writer.run(ctx, func(ctx context.Context, t *txn) (err error) {
+	err := s.writer.run(ctx, u, func(ctx context.Context, t *txn) (err error) {
 		answer, err = do(ctx, t)
 		return err
 	})
