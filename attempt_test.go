@@ -300,3 +300,19 @@ func TestShutdownGivesAttemptsTheirGraceAndGoesOnNextTime(t *testing.T) {
 		l.expect(second, third)
 	})
 }
+
+func TestAShutdownInTheMiddleOfWhatMustNotBeRepeatedUnseenWaitsForAPerson(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		ctx, stop := context.WithCancel(t.Context())
+		l.op(first, func(ctx context.Context) error { stop(); <-ctx.Done(); return ctx.Err() })
+		l.open()
+		if _, err := l.Process(ctx, sequencer.RunOptions{}); !errors.Is(err, sequencer.ErrInterrupted) {
+			t.Errorf("err = %v, want ErrInterrupted", err)
+		}
+		if _, err := l.process(sequencer.RunOptions{}); !errors.Is(err, sequencer.ErrInterrupted) || !strings.Contains(err.Error(), first) {
+			t.Errorf("the next run: %v, want a refusal naming %s", err, first)
+		}
+	})
+}

@@ -35,7 +35,7 @@ var (
 	ErrOutOfOrder         = errors.New("older than what is applied")
 	ErrNoTx               = errors.New("no transaction")
 	ErrOpenTx             = errors.New("a transaction is open")
-	ErrRepeatOnly         = errors.New("named operations need Repeat")
+	ErrTimestamp          = errors.New("not a possible timestamp")
 	ErrDecode             = errors.New("stored input does not fit the operation")
 )
 
@@ -88,10 +88,14 @@ type ExecutionError struct {
 }
 
 func (e *ExecutionError) Error() string {
-	if e.Cause == nil {
+	switch {
+	case e.Cause == nil:
 		return fmt.Sprintf("%s is %s", e.Name, e.State)
+	case e.State == storage.Failed:
+		return fmt.Sprintf("%s failed: %v", e.Name, e.Cause)
+	default: // the cause begins with the state
+		return fmt.Sprintf("%s: %v", e.Name, e.Cause)
 	}
-	return fmt.Sprintf("%s is %s: %v", e.Name, e.State, e.Cause)
 }
 
 // Unwrap gives the cause.

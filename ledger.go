@@ -124,11 +124,16 @@ func (s *Sequencer) Verify(ctx context.Context) (*Gate, error) {
 // Something failed, interrupted or drifted does not become ready by waiting, so it
 // ends at once.
 func (s *Sequencer) Wait(ctx context.Context, every time.Duration) (*Gate, error) {
+	last := &Gate{}
 	for {
 		g, err := s.Verify(ctx)
-		if err != nil || g.Ready || len(g.Failed)+len(g.Interrupted)+len(g.Drift) > 0 {
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return last, context.Cause(ctx)
+		case err != nil || g.Ready || len(g.Failed)+len(g.Interrupted)+len(g.Drift) > 0:
 			return g, err
 		}
+		last = g
 		timer := time.NewTimer(every)
 		select {
 		case <-timer.C:

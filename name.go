@@ -56,11 +56,11 @@ func parseFrom(from string) (int64, error) {
 	}
 	digits, rest := cutTimestamp(from)
 	if digits == "" || rest != "" && rest[0] != '_' {
-		return 0, fmt.Errorf("from %q is not a timestamp: write YYYYMMDDhhmmss, as names begin, for example 20240115120000", from)
+		return 0, fmt.Errorf("from %q: %w: write YYYYMMDDhhmmss, as names begin, for example 20240115120000", from, ErrTimestamp)
 	}
 	t, err := possibleTimestamp(digits)
 	if err != nil {
-		return 0, fmt.Errorf("from %q: %w", from, err)
+		return 0, fmt.Errorf("from %q: %w: %w", from, ErrTimestamp, err)
 	}
 	return t, nil
 }

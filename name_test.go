@@ -69,8 +69,8 @@ func TestARunStartsAtATimestampOrNotAtAll(t *testing.T) {
 		{"S3.7 a whole name", "2024_01_15_120000_seed_admin", 20240115120000, ""},
 		{"S3.7 spaces around it", " 20240115120000\n", 20240115120000, ""},
 		{"S3.7 a typo", "2024011512000", 0, "for example 20240115120000"},
-		{"S3.7 a letter for a digit", "2024O115120000", 0, "is not a timestamp"},
-		{"S3.7 a word", "latest", 0, "is not a timestamp"},
+		{"S3.7 a letter for a digit", "2024O115120000", 0, "not a possible timestamp"},
+		{"S3.7 a word", "latest", 0, "not a possible timestamp"},
 		{"S3.7 an impossible date", "20240230120000", 0, "no possible date"},
 	} {
 		t.Run(c.rule, func(t *testing.T) {

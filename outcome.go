@@ -172,6 +172,10 @@ func decide(e ending) (storage.Outcome, error) {
 	}
 	s := gravest(e.err)
 	switch {
+	case errors.Is(e.cause, ErrShutdown) && s.kind != signalFail && e.started && e.exec.OnLoss == storage.LossInterrupt:
+		// Cut off in the middle of what must not be repeated unseen: nobody knows how
+		// far it came, whether a signal or a kill ended it.
+		o.State, o.Failure = storage.Interrupted, failureOf(e.err, "interrupted")
 	case errors.Is(e.cause, ErrShutdown) && s.kind != signalFail:
 		// Stopped by us, not by itself: as if it had not been delivered (Q10.15).
 		o.State, o.Excuse, o.Losses = storage.Pending, true, e.exec.Losses

@@ -94,6 +94,7 @@ func worker(tb testing.TB, s *postgres.Store) storage.ID {
 
 // drain runs workers until each finds nothing more to claim.
 func drain(tb testing.TB, s *postgres.Store, workers, batch int) {
+	tb.Helper()
 	var all sync.WaitGroup
 	for range workers {
 		w := worker(tb, s)
@@ -103,6 +104,7 @@ func drain(tb testing.TB, s *postgres.Store, workers, batch int) {
 }
 
 func drainAs(tb testing.TB, s *postgres.Store, w storage.ID, batch int) {
+	tb.Helper()
 	claim := &storage.ClaimRequest{Worker: w, Queues: []string{"default"}, Limit: batch}
 	got, err := s.Claim(tb.Context(), *claim)
 	for err == nil && len(got.Executions) > 0 {

@@ -17,7 +17,8 @@ import (
 // Index: each (queue, level) reads the head of sequencer_live_claim, in its order,
 // and stops when the batch is full, so future rows, other queues and lower levels
 // are never walked. Parked rows are looked for only when there are any, by name,
-// in sequencer_live_parked. The update finds its rows by primary key.
+// in sequencer_live_parked. The update finds its rows by primary key; = ANY of an
+// array, unlike a join, is never taken for one with most of the table.
 //
 // Locks: the rows, skipping what another claim has locked, and waiting for nobody.
 // A level with parked rows may lock a few that it then does not take.
@@ -64,8 +65,7 @@ WITH clock AS MATERIALIZED (
 UPDATE sequencer_live l
 SET state = 'running', worker_id = $2::uuid, delivery = l.delivery + 1, parked = false,
 	started_at = coalesce(l.started_at, (SELECT now FROM clock))
-FROM picked
-WHERE l.id = picked.id
+WHERE l.id = ANY (ARRAY(SELECT id FROM picked))
 RETURNING ` + claimedColumns
 
 // nextDueSQL follows a claim, and tells an empty queue from a worker that is dead.

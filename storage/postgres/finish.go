@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -382,93 +381,4 @@ func (f *finishing) queueStats(q *session) {
 		column(keys, func(k *statKey) int64 { return f.stats[*k].n }),
 		column(keys, func(k *statKey) int64 { return f.stats[*k].ran.Microseconds() }),
 		column(keys, func(k *statKey) int64 { return f.stats[*k].waited.Microseconds() }))
-}
-
-func (f *finishing) outcomes(numbers []int) []sent {
-	all := make([]sent, len(numbers))
-	for i, n := range numbers {
-		all[i].o = &f.request.Outcomes[n]
-	}
-	return all
-}
-
-// sent is an outcome as its columns.
-type sent struct{ o *storage.Outcome }
-
-func (s *sent) id() storage.ID  { return s.o.ID }
-func (s *sent) delivery() int32 { return int32(s.o.Delivery) }
-func (s *sent) state() string   { return string(s.o.State) }
-func (s *sent) excuse() bool    { return s.o.Excuse }
-func (s *sent) errors() int32   { return int32(s.o.Errors) }
-func (s *sent) losses() int32   { return int32(s.o.Losses) }
-func (s *sent) reason() string  { return clean(s.o.Reason) }
-func (s *sent) forNow() bool    { return s.o.ForNow }
-func (s *sent) env() string     { return s.o.Env }
-func (s *sent) result() []byte  { return s.o.Result }
-func (s *sent) delay() int64    { return s.o.Delay.Microseconds() }
-func (s *sent) park() bool      { return s.o.Park }
-func (s *sent) rewind() bool    { return s.o.Rewind }
-func (s *sent) progress() bool  { return s.o.Progress != nil }
-func (s *sent) failed() bool    { return s.o.Failure != nil }
-
-func (s *sent) done() int64 {
-	if s.o.Progress == nil {
-		return 0
-	}
-	return s.o.Progress.Done
-}
-
-func (s *sent) total() int64 {
-	if s.o.Progress == nil {
-		return 0
-	}
-	return s.o.Progress.Total
-}
-
-func (s *sent) message() string {
-	if s.o.Failure == nil {
-		return ""
-	}
-	return shortened(clean(s.o.Failure.Message))
-}
-
-func (s *sent) group() string {
-	if s.o.Failure == nil {
-		return ""
-	}
-	return clean(s.o.Failure.Group)
-}
-
-// shortened cuts an error's text to what a row carries; its attempt keeps all.
-func shortened(message string) string {
-	const most = 1024
-	if len(message) <= most {
-		return message
-	}
-	cut := most
-	for cut > 0 && !utf8.RuneStart(message[cut]) {
-		cut--
-	}
-	return message[:cut]
-}
-
-// checkpointSQL saves a cursor. Index: primary key; the fence as in moveSQL. No
-// indexed column changes, so the row is updated in place.
-const checkpointSQL = `
-UPDATE sequencer_live SET checkpoint = $4::bytea
-WHERE id = $1::uuid AND state = 'running' AND worker_id = $2::uuid AND delivery = $3::int`
-
-// Checkpoint implements [storage.Queue].
-func (s *Store) Checkpoint(ctx context.Context, r storage.CheckpointRequest) error {
-	return s.guarded(ctx, "checkpoint", func(ctx context.Context) error {
-		return checkpoint(ctx, &session{wire: pgxWire{s.pool}}, r)
-	})
-}
-
-func checkpoint(ctx context.Context, q *session, r storage.CheckpointRequest) error {
-	n, err := q.exec(ctx, checkpointSQL, r.ID.String(), r.Worker.String(), r.Delivery, r.Data)
-	if err == nil && n == 0 {
-		return leaseLost(r.Worker)
-	}
-	return err
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -183,7 +184,7 @@ func conditions(f *storage.Filter) (*conditionList, error) {
 
 // zeroedID is the text of an id, also of the zero one, which is a place in a
 // listing too.
-func zeroedID(id storage.ID) string { return fmt.Sprintf("%x", id[:]) }
+func zeroedID(id storage.ID) string { return hex.EncodeToString(id[:]) }
 
 // likePattern turns * into the only wildcard (S32.5).
 var likePattern = strings.NewReplacer("*", "%", "%", `\%`, "_", `\_`, `\`, `\\`)

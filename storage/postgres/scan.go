@@ -38,7 +38,10 @@ func newExecutionRow() *executionRow {
 	r := &executionRow{}
 	e := &r.e
 	r.all = []any{
-		idScan{&e.ID}, idScan{&e.FlowID}, idScan{&e.Undoes}, &e.CreatedAt, &r.dueAt, &r.startedAt, &r.deadlineAt, &r.minBuild,
+		idScan{&e.ID},
+		idScan{&e.FlowID},
+		idScan{&e.Undoes},
+		&e.CreatedAt, &r.dueAt, &r.startedAt, &r.deadlineAt, &r.minBuild,
 		&e.Priority, &e.Position, &e.Delivery, &e.Excused, &e.Errors, &e.Losses, &e.Undoable, &e.AllowedToFail,
 		&e.Name, &r.kind, &e.Method, &e.Queue, &r.onLoss, &r.actor, &r.member, &r.checksum, &e.Tags,
 		&e.Input, &e.Policy, &e.Checkpoint, &e.Result,

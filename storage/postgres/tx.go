@@ -167,9 +167,9 @@ func (s *Store) within(ctx context.Context, tx storage.Tx, what string, now time
 	case ownedPgx:
 		q = &session{wire: pgxWire{t.tx}}
 	case sqlTx:
-		q = &session{wire: sqlWire{t.tx}}
+		q = &session{wire: sqlWire(t)}
 	case ownedSQL:
-		q = &session{wire: sqlWire{t.tx}}
+		q = &session{wire: sqlWire(t.sqlTx)}
 	default:
 		return explained(what, fmt.Errorf("%T: %w", tx, storage.ErrForeignTx))
 	}

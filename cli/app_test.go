@@ -1,0 +1,157 @@
+//go:build unix
+
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/cli"
+	"github.com/gosequencer/sequencer/guard"
+	"github.com/gosequencer/sequencer/migration/goose"
+	"github.com/gosequencer/sequencer/storage/sqlite"
+)
+
+// app is the program that the scripts run: three lines of an application, over
+// the operations that $OPS names and the migrations in ./migrations.
+func app() int {
+	ctx := context.Background()
+	store, err := sqlite.Open(ctx, "app.db", sqlite.Options{})
+	if err != nil {
+		return complain(err)
+	}
+	defer store.Close()
+	db, err := store.DB()
+	if err != nil {
+		return complain(err)
+	}
+	cfg := sequencer.Config{Actor: "tester@lab", ShutdownGrace: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
+	if os.Getenv("GUARD") != "" {
+		closed, err := guard.Func("maintenance", func(context.Context) (bool, string, error) { return false, "not on a Friday", nil })
+		if err != nil {
+			return complain(err)
+		}
+		cfg.Guards = []sequencer.Guard{closed}
+	}
+	if _, err := os.Stat("migrations"); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := store.Setup(ctx); err != nil { // goose reads the file, which must be there
+			return complain(err)
+		}
+		if cfg.Migrations, err = goose.New(goose.SQLite, db, os.DirFS("migrations"), goose.Options{Tx: sqlite.Tx}); err != nil {
+			return complain(err)
+		}
+	}
+	reg := sequencer.NewRegistry()
+	for name := range strings.FieldsSeq(os.Getenv("OPS")) {
+		operations[name](reg)
+	}
+	seq, err := sequencer.New(store, reg, cfg)
+	if err != nil {
+		return complain(err)
+	}
+	return cli.Main(ctx, seq, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.WithDB(db))
+}
+
+func complain(err error) int {
+	fmt.Fprintln(os.Stderr, "error:", err)
+	return 1
+}
+
+const (
+	seed   = "20240101000000_seed"
+	second = "20240102000000_second"
+)
+
+func did(name string) func(context.Context) error {
+	return func(context.Context) error { fmt.Fprintln(os.Stderr, "did", name); return nil }
+}
+
+func add(name string, fn func(context.Context) error, opts ...sequencer.RegisterOption) func(*sequencer.Registry) {
+	return func(reg *sequencer.Registry) { sequencer.RegisterFunc(reg, name, fn, opts...) }
+}
+
+// operations by the words of $OPS.
+var operations = map[string]func(*sequencer.Registry){
+	"seed":   add(seed, did("seed"), sequencer.Undo(did("undo seed"))),
+	"second": add(second, did("second"), sequencer.DependsOn(sequencer.Op(seed)), sequencer.Tagged("billing"), sequencer.Undo(did("undo second"))),
+	"fail": add("20240103000000_fail", func(context.Context) error {
+		if os.Getenv("MENDED") != "" {
+			return nil
+		}
+		return fmt.Errorf("calling the bank: %w", errors.New("no money"))
+	}),
+	"panic":  add("20240104000000_panic", func(context.Context) error { panic("at the disco") }),
+	"skip":   add("20240105000000_skip", func(context.Context) error { return sequencer.Skip("there is no work") }),
+	"unless": add("20240106000000_unless", did("unless"), sequencer.When(func(context.Context) (bool, error) { return false, nil })),
+	"retry": add("20240107000000_retry", func(ctx context.Context) error {
+		if sequencer.Current(ctx).Number == 1 {
+			return errors.New("not at the first try")
+		}
+		return nil
+	}, sequencer.Tries(2)),
+	"staging": add("20240108000000_staging", did("staging"), sequencer.Environments("staging")),
+	"async":   add("20240109000000_async", did("async"), sequencer.Mark[sequencer.Async]()),
+	"allowed": add("20240110000000_allowed", func(context.Context) error { return errors.New("never mind") }, sequencer.Mark[sequencer.AllowedToFail]()),
+	"forever": add("20240111000000_forever", did("forever"), sequencer.Irreversible()),
+	"later":   func(reg *sequencer.Registry) { sequencer.Register(reg, "20240112000000_later", sequencer.Make[later]) },
+	"stop": add("20240113000000_stop", func(ctx context.Context) error {
+		if os.Getenv("MENDED") != "" {
+			return nil
+		}
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}),
+	"crash": add("20240114000000_crash", func(context.Context) error {
+		if os.Getenv("MENDED") != "" {
+			return nil
+		}
+		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}, sequencer.Mark[sequencer.TxNever]()),
+	"old":      add("20230101000000_old", did("old")),
+	"customer": func(reg *sequencer.Registry) { sequencer.Register(reg, "sync_customer", sequencer.Make[customer]) },
+	"cycle": func(reg *sequencer.Registry) {
+		a, b := "20240201000000_a", "20240202000000_b"
+		sequencer.RegisterFunc(reg, a, did("a"), sequencer.DependsOn(sequencer.Op(b)))
+		sequencer.RegisterFunc(reg, b, did("b"), sequencer.DependsOn(sequencer.Op(a)))
+	},
+	"orphan":    add("20240203000000_orphan", did("orphan"), sequencer.DependsOn(sequencer.Op("20240101000000_sed"))),
+	"malformed": add("20241301000000_malformed", did("malformed")),
+}
+
+// later is due in another age.
+type later struct{}
+
+func (*later) Handle(context.Context) error { return nil }
+func (*later) ExecuteAt() time.Time         { return time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+// customer is an operation with input.
+type customer struct {
+	ID int64 `json:"customer_id"`
+}
+
+func (c *customer) Handle(context.Context) error {
+	fmt.Fprintln(os.Stderr, "customer", c.ID)
+	return nil
+}
+
+// words keeps the map honest: each name is used by a script.
+func words() []string {
+	var list []string
+	for w := range operations {
+		list = append(list, w)
+	}
+	slices.Sort(list)
+	return list
+}

@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// display turns the events of a run into lines. The final line of a task is
+// permanent. On a terminal one more line below shows what is running, and is
+// redrawn in place until close.
+type display struct {
+	ui   *ui
+	stop chan struct{}
+	done chan struct{}
+
+	mu      sync.Mutex // guards what follows, and writing
+	tasks   int
+	over    int
+	running []*runningTask
+	frame   int
+	shown   bool // the live line is on the screen
+}
+
+// runningTask is a task whose end has not been heard of.
+type runningTask struct {
+	id, what, name string
+	began          time.Time
+	done, total    int64
+}
+
+const redraw = 100 * time.Millisecond
+
+func newDisplay(u *ui) *display {
+	d := &display{ui: u, stop: make(chan struct{}), done: make(chan struct{})}
+	go d.animate()
+	return d
+}
+
+// animate redraws the live line until close. Without a terminal there is none.
+func (d *display) animate() {
+	defer close(d.done)
+	if !d.ui.live {
+		return
+	}
+	ticker := time.NewTicker(redraw)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			d.locked(func() { d.frame++ })
+		case <-d.stop:
+			d.locked(func() { d.running = nil })
+			return
+		}
+	}
+}
+
+func (d *display) close() {
+	close(d.stop)
+	<-d.done
+}
+
+// locked takes the live line away, lets change write above it, and draws it anew.
+func (d *display) locked(change func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.shown {
+		fmt.Fprint(d.ui.out, "\r\x1b[K")
+		d.shown = false
+	}
+	change()
+	if d.ui.live && len(d.running) > 0 {
+		fmt.Fprint(d.ui.out, text.Trim(d.line(), d.ui.width()-1)) // one that wraps cannot be taken away
+		d.shown = true
+	}
+}
+
+// observe hears events from every goroutine of a run.
+func (d *display) observe(_ context.Context, e sequencer.Event) {
+	d.locked(func() { d.hear(e) })
+}
+
+func (d *display) hear(e sequencer.Event) {
+	switch e.Kind {
+	case sequencer.EventRunStarted:
+		d.tasks, d.over = e.Tasks, 0
+	case sequencer.EventStarted:
+		d.begin(e)
+	case sequencer.EventProgress:
+		if t := d.find(e.ID); t != nil {
+			t.done, t.total = e.Done, e.Total
+		}
+	case sequencer.EventRetrying:
+		d.ui.sayf("%s %s: attempt %d failed, next in %s: %v", kindWord(e.Operation), e.Name, e.Attempt, elapsed(e.Next), e.Err)
+	case sequencer.EventReleased:
+		if e.Next == 0 {
+			d.ui.sayf("%s %s: put back", kindWord(e.Operation), e.Name)
+			return
+		}
+		d.ui.sayf("%s %s: not yet, next in %s", kindWord(e.Operation), e.Name, elapsed(e.Next))
+	case sequencer.EventLockWaiting:
+		d.ui.sayf("waiting: %v", e.Err)
+	case sequencer.EventWarning:
+		d.ui.sayf("warning: %s %s", e.Name, e.Reason)
+	case sequencer.EventRecovered:
+		if e.RunID != "" {
+			d.ui.sayf("recovered: %s", e.Reason)
+		} else {
+			d.ui.sayf("recovered: %s %s: %s", kindWord(e.Operation), e.Name, e.Reason)
+		}
+	case sequencer.EventQueued:
+		d.ui.sayf("queued: %s", e.Name)
+	default:
+		if word, style := ending(e); word != "" {
+			d.end(e, word, style)
+		}
+	}
+}
+
+func (d *display) begin(e sequencer.Event) {
+	if t := d.find(e.ID); t != nil { // another attempt
+		t.done, t.total = 0, 0
+		return
+	}
+	d.running = append(d.running, &runningTask{id: e.ID, what: kindWord(e.Operation), name: e.Name, began: time.Now()})
+}
+
+func (d *display) end(e sequencer.Event, word string, s style) {
+	took := e.Elapsed
+	for i, t := range d.running {
+		if t.id == e.ID {
+			took = max(took, time.Since(t.began))
+			d.running = append(d.running[:i], d.running[i+1:]...)
+			break
+		}
+	}
+	d.over++
+	line := fmt.Sprintf("%-9s %s  %s %s", kindWord(e.Operation), e.Name, d.ui.paint(s, word), elapsed(took))
+	if e.Reason != "" {
+		line += d.ui.paint(dim, " ("+e.Reason+")")
+	}
+	d.ui.printf("%s", line)
+}
+
+func (d *display) find(id string) *runningTask {
+	for _, t := range d.running {
+		if t.id == id {
+			return t
+		}
+	}
+	return nil
+}
+
+// ending words the end of a task, "" for any other event.
+func ending(e sequencer.Event) (string, style) {
+	switch e.Kind {
+	case sequencer.EventCompleted, sequencer.EventRolledBack:
+		return "DONE", green
+	case sequencer.EventSkipped:
+		return "SKIPPED", yellow
+	case sequencer.EventFailed, sequencer.EventUndoFailed:
+		return "FAILED", red
+	case sequencer.EventCancelled:
+		return "CANCELLED", yellow
+	case sequencer.EventInterrupted:
+		return "INTERRUPTED", red
+	default:
+		return "", plain
+	}
+}
+
+func kindWord(k storage.Kind) string {
+	switch k {
+	case storage.Migration:
+		return "migration"
+	case storage.Undo:
+		return "rollback"
+	default:
+		return "operation"
+	}
+}
+
+var spinner = []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"}
+
+// line shows the task that started last, and how many run beside it.
+func (d *display) line() string {
+	t := d.running[len(d.running)-1]
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s %s  %s", d.ui.paint(cyan, spinner[d.frame%len(spinner)]), t.what, t.name, d.ui.paint(cyan, "RUNNING"))
+	ran := time.Since(t.began)
+	if t.total > 0 {
+		b.WriteString(" " + bar(t.done, t.total, ran))
+	} else if t.done > 0 {
+		fmt.Fprintf(&b, " %d", t.done)
+	}
+	fmt.Fprintf(&b, " %s", elapsed(ran.Truncate(redraw)))
+	if d.tasks > 1 {
+		fmt.Fprintf(&b, "  %d/%d", d.over, d.tasks)
+	}
+	if others := len(d.running) - 1; others > 0 {
+		fmt.Fprintf(&b, "  +%d beside it", others)
+	}
+	return b.String()
+}
+
+// bar draws done of total and, once it can be guessed, the time that is left.
+func bar(done, total int64, ran time.Duration) string {
+	const width = 20
+	done = min(max(done, 0), total)
+	full := int(done * width / total)
+	line := fmt.Sprintf("[%s%s] %d/%d", strings.Repeat("█", full), strings.Repeat("░", width-full), done, total)
+	if done > 0 && done < total && ran > time.Second {
+		left := time.Duration(float64(ran) / float64(done) * float64(total-done))
+		line += fmt.Sprintf(" %s left", left.Round(time.Second))
+	}
+	return line
+}

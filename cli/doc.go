@@ -1,0 +1,52 @@
+// Package cli is the command tree of Sequencer. An application, whose operations
+// are compiled in, mounts it in three lines:
+//
+//	seq, err := sequencer.New(store, registry, config)
+//	// …
+//	os.Exit(cli.Main(ctx, seq, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+//
+// A program that uses cobra adds [Command] to its own tree and turns the error it
+// gets back into an exit code with [ExitCode]. cmd/sequencer is the same tree over
+// operations that are files.
+//
+// # Exit codes
+//
+//	0    done, or nothing to do
+//	1    failed
+//	2    wrong usage
+//	3    blocked by a guard
+//	4    another run holds the lock
+//	5    something is pending or failed (verify, wait, status --exit-code)
+//	6    waiting timed out (wait)
+//	7    applied migrations were changed afterwards, and nothing worse (verify, wait, status --exit-code)
+//	130  stopped by Ctrl-C or SIGTERM
+//
+// # Output
+//
+// stdout carries the answer, in a stable order and with times in UTC; stderr
+// carries everything else: what options are in effect, questions, errors, hints.
+// Colours and lines that change in place appear on terminals alone; NO_COLOR and
+// --no-color switch the colours off.
+//
+// With --json stdout carries one JSON document and nothing else:
+//
+//	process   {"run_id","method","state","reason","elapsed_ns","tasks":[…],"recovered":[…],"error","hint"}
+//	rollback  the same; with --dry-run {"rollback":[name…]}
+//	plan      {"method","tasks":[…],"in_flight","scheduled","interrupted","drift","unknown","missing","filtered","blocked"},
+//	          also what process --dry-run prints
+//	status    one key per section: "pending" (tasks), "completed", "failed", "running", "skipped", "rolled_back",
+//	          "cancelled", "interrupted" (executions), "scheduled", "unknown", "missing", "drift", "locks", "open_runs"
+//	          and "last_run"; with --history {"executions":[…]}
+//	execute   {"id","name","state","duplicate"}
+//	retry, resolve  {"name","state"}
+//	unlock    {"unlocked","holder"}
+//	validate  {"valid","notices"}
+//	verify, wait  {"ready","pending","in_flight","failed","interrupted","drift"}
+//	make      {"files":[…]}
+//	import    {"driver","dry_run","total","present","new","imported","errors":[…]}
+//	version   {"version","revision","go"}
+//
+// A command that fails before it has an answer prints {"error","hint","exit_code"}.
+// Keys are added over time, never renamed; those that hold nothing may be absent,
+// lists named here with […] never are.
+package cli

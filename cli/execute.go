@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// executeCommand runs or queues one operation, whatever the ledger says of it.
+type executeCommand struct {
+	input string
+	sync  bool
+	async bool
+	queue string
+}
+
+func newExecute(a *app) *cobra.Command {
+	c := &executeCommand{}
+	cmd := &cobra.Command{
+		Use:   "execute NAME",
+		Short: "Run one operation, again if it is done",
+		Long: "Runs one operation here and now, or queues it if it is asynchronous. It does not look at history:\n" +
+			"what is done runs again, as a new execution.",
+		Example: "  " + a.root.Name() + ` execute sync_customer --input '{"customer_id": 42}'`,
+		Args:    takes("NAME"),
+		RunE:    a.with(c.body),
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.input, "input", "", "input as JSON; - reads it from stdin")
+	f.BoolVar(&c.sync, "sync", false, "run it here, also if it is asynchronous")
+	f.BoolVar(&c.async, "async", false, "queue it for a worker")
+	f.StringVar(&c.queue, "queue", "", "the queue to wait in")
+	return cmd
+}
+
+// executed is the JSON document of execute, and what retry shares of it.
+type executed struct {
+	ID        string        `json:"id,omitempty"`
+	Name      string        `json:"name"`
+	State     storage.State `json:"state"`
+	Duplicate bool          `json:"duplicate,omitempty"`
+}
+
+func (c *executeCommand) body(ctx context.Context, s *session) error {
+	if c.sync && c.async {
+		return usagef("--sync and --async exclude each other: give one of them")
+	}
+	input, err := c.read(s.in)
+	if err != nil {
+		return err
+	}
+	name := s.args[0]
+	op := sequencer.Named(name, input)
+	switch {
+	case c.queue != "" && c.async:
+		op = sequencer.With(op, sequencer.OnQueue(c.queue))
+	case c.queue != "":
+		s.sayf("warning: --queue without --async has no effect")
+	}
+	mode := map[bool]string{true: ", synchronously"}[c.sync] + map[bool]string{true: ", on a queue"}[c.async]
+	s.sayf("executing %s%s", name, mode)
+
+	w := &witness{result: executed{Name: name}}
+	d := newDisplay(s.ui)
+	ctx = sequencer.WithObserver(sequencer.WithObserver(ctx, d.observe), w.observe)
+	err = c.call(ctx, s.Seq, op)
+	if isMissingLedger(err) { // a first execution creates it, as a first run does
+		if err = s.Seq.Setup(ctx); err == nil {
+			err = c.call(ctx, s.Seq, op)
+		}
+	}
+	d.close()
+	return w.conclude(s, err)
+}
+
+func (c *executeCommand) call(ctx context.Context, seq *sequencer.Sequencer, op sequencer.Operation) error {
+	switch {
+	case c.async:
+		_, err := seq.Dispatch(ctx, op)
+		return err
+	case c.sync:
+		return seq.ExecuteSync(ctx, op)
+	}
+	return seq.Execute(ctx, op)
+}
+
+func (c *executeCommand) read(in io.Reader) (any, error) {
+	text := []byte(c.input)
+	if c.input == "-" {
+		var err error
+		if text, err = io.ReadAll(in); err != nil {
+			return nil, err
+		}
+	}
+	if len(text) == 0 {
+		return nil, nil //nolint:nilnil // no input is none
+	}
+	if !json.Valid(text) {
+		return nil, usagef("--input is not JSON: %.60s", text)
+	}
+	return json.RawMessage(text), nil
+}
+
+// witness keeps what the events said of the one execution. A skip is no failure
+// of the command.
+type witness struct {
+	mu     sync.Mutex
+	result executed
+}
+
+func (w *witness) observe(_ context.Context, e sequencer.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.ID == "" {
+		return
+	}
+	w.result.ID, w.result.State = e.ID, e.State
+	w.result.Duplicate = e.Kind == sequencer.EventDuplicate
+}
+
+func (w *witness) conclude(s *session, err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if failed, ok := errors.AsType[*sequencer.ExecutionError](err); ok {
+		w.result.ID, w.result.State = failed.ID, failed.State
+		if failed.State == storage.Skipped {
+			err = nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if s.json {
+		s.document(w.result)
+		return nil
+	}
+	switch {
+	case w.result.Duplicate:
+		s.printf("%s is in flight already.", w.result.Name)
+	case w.result.State == storage.Pending:
+		s.printf("Queued as %s.", w.result.ID)
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// state is what the sections of status show.
+type state struct {
+	*sequencer.Status
+	entries   []entry // the effective executions and applied migrations, by time of ending
+	cancelled []entry
+}
+
+// entry is an execution with the attempts of it that failed.
+type entry struct {
+	storage.Execution
+	Attempts int               `json:"attempts"`
+	Failures []storage.Attempt `json:"failures,omitempty"`
+}
+
+func readStatus(ctx context.Context, seq *sequencer.Sequencer) (*state, error) {
+	status, err := seq.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st := &state{Status: status, entries: entriesOf(status.Newest)}
+	st.adopted()
+	if err := st.readCancelled(ctx, seq.Store()); err != nil {
+		return nil, err
+	}
+	if err := st.readFailures(ctx, seq.Store()); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(st.entries, func(a, b entry) int {
+		return cmp.Or(a.FinishedAt.Compare(b.FinishedAt), a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Name, b.Name))
+	})
+	return st, nil
+}
+
+func entriesOf(rows []storage.Execution) []entry {
+	entries := make([]entry, len(rows))
+	for i, row := range rows {
+		entries[i] = entry{Execution: row, Attempts: row.Attempts()}
+	}
+	return entries
+}
+
+// adopted adds migrations that are applied and that the ledger has no row of:
+// their source's table is the truth.
+func (st *state) adopted() {
+	known := map[string]int{}
+	for i, e := range st.entries {
+		if e.Kind == storage.Migration {
+			known[e.Name] = i + 1
+		}
+	}
+	for _, m := range st.Migrations {
+		if !m.Applied() {
+			continue
+		}
+		if at := known[m.Name]; at > 0 && st.entries[at-1].State == storage.Completed {
+			continue
+		} else if at > 0 { // applied by somebody else after it failed here
+			st.entries[at-1].State, st.entries[at-1].FinishedAt = storage.Completed, m.AppliedAt
+			continue
+		}
+		st.entries = append(st.entries, entry{Execution: storage.Execution{
+			Name: m.Name, Kind: storage.Migration, State: storage.Completed, CreatedAt: m.AppliedAt, FinishedAt: m.AppliedAt,
+		}})
+	}
+}
+
+// readCancelled finds what was never started and has not been run since. The
+// effective execution of an operation is never a cancelled one.
+func (st *state) readCancelled(ctx context.Context, store storage.Store) error {
+	rows, err := store.Executions(ctx, storage.Filter{
+		States: []storage.State{storage.Cancelled}, Kinds: []storage.Kind{storage.Ordered, storage.Migration}, Limit: 1000,
+	})
+	if err != nil {
+		if isMissingLedger(err) {
+			return nil
+		}
+		return err
+	}
+	seen := map[string]bool{}
+	for _, e := range st.entries {
+		if storage.Satisfies(e.State, e.ForNow) {
+			seen[e.Name] = true
+		}
+	}
+	for _, row := range rows {
+		if !seen[row.Name] {
+			seen[row.Name] = true
+			st.cancelled = append(st.cancelled, entriesOf([]storage.Execution{row})...)
+		}
+	}
+	slices.Reverse(st.cancelled) // oldest first, as everywhere
+	return nil
+}
+
+// readFailures fetches the failed attempts of what failed or waits for a person.
+func (st *state) readFailures(ctx context.Context, store storage.Store) error {
+	at := map[storage.ID]*entry{}
+	var ids []storage.ID
+	for i := range st.entries {
+		if e := &st.entries[i]; e.State == storage.Failed || e.State == storage.Interrupted || e.UndoError != "" {
+			at[e.ID] = e
+			ids = append(ids, e.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	attempts, err := store.Attempts(ctx, ids...)
+	for _, a := range attempts {
+		if e := at[a.ExecutionID]; e != nil {
+			e.Failures = append(e.Failures, a)
+		}
+	}
+	return err
+}
+
+// in lists the entries in one of the states.
+func (st *state) in(states ...storage.State) []entry {
+	found := []entry{}
+	for _, e := range st.entries {
+		if slices.Contains(states, e.State) {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+func isMissingLedger(err error) bool {
+	var schema *storage.SchemaError
+	return errors.As(err, &schema) && schema.Missing()
+}

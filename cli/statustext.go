@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/migration"
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// lengthOf counts what a section holds.
+func lengthOf(data any) int {
+	switch x := data.(type) {
+	case []sequencer.Task:
+		return len(x)
+	case []entry:
+		return len(x)
+	case []string:
+		return len(x)
+	case []sequencer.Later:
+		return len(x)
+	case []sequencer.Drift:
+		return len(x)
+	case []storage.LockState:
+		return len(x)
+	case []storage.Flow:
+		return len(x)
+	case []migration.Migration:
+		return len(x)
+	}
+	return 0
+}
+
+func pendingLines(u *ui, st *state) {
+	for _, t := range st.Plan.Tasks {
+		u.printf("%s", u.taskLine(t))
+	}
+}
+
+// executions is a table: what, how, when, and why where that is not plain.
+func (u *ui) executions(entries []entry) {
+	rows := make([][]string, len(entries))
+	for i, e := range entries {
+		took := ""
+		if !e.StartedAt.IsZero() && !e.FinishedAt.IsZero() {
+			took = elapsed(e.FinishedAt.Sub(e.StartedAt))
+		}
+		rows[i] = []string{kindWord(e.Kind), e.Name, stateWord(e), e.Method, stamp(e.StartedAt), stamp(e.FinishedAt), took, remark(e)}
+	}
+	u.table([]string{"type", "name", "state", "method", "executed (UTC)", "ended (UTC)", "took", "remark"}, rows)
+}
+
+func stateWord(e entry) string {
+	word := strings.ReplaceAll(string(e.State), "_", " ")
+	switch {
+	case e.State == storage.Failed && e.AllowedToFail:
+		word += " (allowed)"
+	case e.State == storage.Skipped && e.ForNow:
+		word += " (for now)"
+	case e.State == storage.Pending && e.Attempts > 0:
+		word += " (retrying)"
+	case e.State == storage.Pending:
+		word += " (queued)"
+	}
+	return word
+}
+
+func remark(e entry) string {
+	switch {
+	case e.UndoError != "":
+		return "rollback failed: " + firstLine(e.UndoError)
+	case e.Reason != "":
+		return firstLine(e.Reason)
+	}
+	return firstLine(e.LastError)
+}
+
+// failures is the table of what went wrong, with traces for -v (S34.10).
+func (u *ui) failures(entries []entry) {
+	var rows [][]string
+	for _, e := range entries {
+		for _, f := range e.Failures {
+			rows = append(rows, []string{e.Name, f.Type, firstLine(f.Message), stamp(f.FinishedAt)})
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	u.printf("")
+	u.table([]string{"name", "error type", "message", "time (UTC)"}, rows)
+	if !u.verbose {
+		return
+	}
+	for _, e := range entries {
+		for _, f := range e.Failures {
+			u.printf("")
+			u.printf("  %s, attempt %d:", e.Name, f.Number)
+			for line := range strings.Lines(f.Trace) {
+				u.printf("    %s", strings.TrimRight(line, "\n"))
+			}
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// ui is where a command reads and writes. stdout carries the answer, stderr the
+// talk.
+type ui struct {
+	name     string // of the root command, as hints call it
+	in       io.Reader
+	out, err io.Writer
+	json     bool
+	verbose  bool
+	color    bool // on stdout
+	live     bool // stdout is a terminal that lines can be rewritten on
+	answered bool // a JSON document was printed
+}
+
+func newUI(a *app, cmd *cobra.Command) *ui {
+	u := &ui{
+		name: a.root.CommandPath(), json: a.json, verbose: a.verbose,
+		in: cmd.InOrStdin(), out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(),
+	}
+	terminal := isTerminal(u.out) && os.Getenv("TERM") != "dumb"
+	u.live = terminal && !u.json
+	u.color = u.live && !a.noColor && os.Getenv("NO_COLOR") == ""
+	return u
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// width is the terminal's, on which live lines are drawn.
+func (u *ui) width() int {
+	if f, ok := u.out.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
+			return w
+		}
+	}
+	return 80
+}
+
+// sayf writes a line of talk.
+func (u *ui) sayf(format string, args ...any) { fmt.Fprintf(u.err, format+"\n", args...) }
+
+// fail writes an error, its first line marked.
+func (u *ui) fail(message string) {
+	u.sayf("error: %s", strings.ReplaceAll(message, "\n", "\n       "))
+}
+
+// printf writes a line of the answer; with --json the document is the answer.
+func (u *ui) printf(format string, args ...any) {
+	if !u.json {
+		fmt.Fprintf(u.out, format+"\n", args...)
+	}
+}
+
+// document writes the answer as JSON.
+func (u *ui) document(v any) {
+	u.answered = true
+	enc := json.NewEncoder(u.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		u.sayf("error: writing the answer: %v", err)
+	}
+}
+
+// table writes rows in columns under a header.
+func (u *ui) table(header []string, rows [][]string) {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleDefault)
+	t.Style().Options = table.OptionsNoBordersAndSeparators
+	t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", "  "
+	t.SuppressTrailingSpaces()
+	t.AppendHeader(row(header))
+	for _, r := range rows {
+		t.AppendRow(row(r))
+	}
+	for line := range strings.Lines(t.Render() + "\n") {
+		u.printf("  %s", strings.TrimRight(line, " \n"))
+	}
+}
+
+func row(cells []string) table.Row {
+	r := make(table.Row, len(cells))
+	for i, c := range cells {
+		r[i] = cmp.Or(c, "-")
+	}
+	return r
+}
+
+// confirm asks before something that cannot be taken back. Where nobody can
+// answer, --yes must.
+func (u *ui) confirm(yes bool, format string, args ...any) (bool, error) {
+	if yes {
+		return true, nil
+	}
+	if !isTerminal(u.in) {
+		return false, usagef("%s needs --yes where nobody can be asked", fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(u.err, format+"? [y/N] ", args...)
+	answer, err := bufio.NewReader(u.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return true, nil
+	}
+	u.sayf("Cancelled.")
+	return false, nil
+}
+
+// logger writes to stderr, with -v only.
+func (u *ui) logger() *slog.Logger {
+	if !u.verbose {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(u.err, nil))
+}
+
+type style string
+
+const (
+	plain  style = ""
+	bold   style = "\x1b[1m"
+	dim    style = "\x1b[2m"
+	red    style = "\x1b[31m"
+	green  style = "\x1b[32m"
+	yellow style = "\x1b[33m"
+	cyan   style = "\x1b[36m"
+)
+
+func (u *ui) paint(s style, text string) string {
+	if !u.color || s == plain || text == "" {
+		return text
+	}
+	return string(s) + text + "\x1b[0m"
+}
+
+// elapsed is milliseconds below one second, else seconds with two decimals (S34.4).
+func elapsed(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%dms", d.Round(time.Millisecond).Milliseconds())
+	}
+	return fmt.Sprintf("%.2fs", d.Seconds())
+}
+
+// stamp is an instant in UTC, to the second.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05")
+}
+
+func count(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}

@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gosequencer/sequencer"
+)
+
+func newVerify(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify",
+		Short: "Look whether everything is done: the gate of a deploy",
+		Long: "Exits 0 when nothing is pending, in flight, failed or interrupted and no applied migration changed;\n" +
+			"5 when something is open, 7 when only changed migrations stand in the way.",
+		Args: takes(),
+		RunE: a.with(func(ctx context.Context, s *session) error {
+			gate, err := s.Seq.Verify(ctx)
+			if err != nil {
+				return err
+			}
+			s.gate(gate)
+			return verdict(gate)
+		}),
+	}
+}
+
+// waitCommand is verify until it is true.
+type waitCommand struct {
+	timeout, interval time.Duration
+}
+
+func newWait(a *app) *cobra.Command {
+	c := &waitCommand{}
+	cmd := &cobra.Command{
+		Use:   "wait",
+		Short: "Wait until everything is done",
+		Long: "Looks again and again until verify would exit 0, as an application's container does before it serves.\n" +
+			"Ends at once when something failed: that does not mend itself.",
+		Example: "  " + a.root.Name() + " wait --timeout 10m",
+		Args:    takes(),
+		RunE:    a.with(c.body),
+	}
+	cmd.Flags().DurationVar(&c.timeout, "timeout", 5*time.Minute, "how long to wait; exit 6 when it is over; 0 = for ever")
+	cmd.Flags().DurationVar(&c.interval, "interval", 2*time.Second, "how long to wait between two looks")
+	return cmd
+}
+
+var errWaited = errors.New("still not done")
+
+func (c *waitCommand) body(ctx context.Context, s *session) error {
+	if c.timeout < 0 || c.interval <= 0 {
+		return usagef("--timeout %s --interval %s: want durations above zero", c.timeout, c.interval)
+	}
+	if c.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, errWaited)
+		defer cancel()
+	}
+	gate, err := s.Seq.Wait(ctx, c.interval)
+	over := errors.Is(context.Cause(ctx), errWaited)
+	if over && gate == nil { // it ended in the middle of a look
+		gate, err = s.Seq.Verify(context.WithoutCancel(ctx))
+	}
+	if gate == nil {
+		return err
+	}
+	s.gate(gate)
+	switch {
+	case gate.Ready:
+		return nil
+	case over:
+		return &exitError{exitTimeout, "still not done after " + c.timeout.String()}
+	case err != nil:
+		return err
+	}
+	return verdict(gate)
+}
+
+// gate prints what stands in the way.
+func (u *ui) gate(g *sequencer.Gate) {
+	if u.json {
+		u.document(g)
+		return
+	}
+	if g.Ready {
+		u.printf("Ready.")
+		return
+	}
+	u.printf("Not ready.")
+	u.list("Pending", g.Pending)
+	u.list("In flight", g.InFlight)
+	u.list("Failed", g.Failed)
+	u.list("Interrupted", g.Interrupted)
+	var drift []string
+	for _, d := range g.Drift {
+		drift = append(drift, d.Name)
+	}
+	u.list("Changed after it was applied", drift)
+}
+
+// verdict is the exit code of a gate.
+func verdict(g *sequencer.Gate) error {
+	switch {
+	case g.Ready:
+		return nil
+	case len(g.Pending)+len(g.InFlight)+len(g.Failed)+len(g.Interrupted) == 0:
+		return &exitError{code: exitDrift}
+	}
+	return &exitError{code: exitFound}
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/cli"
+	"github.com/gosequencer/sequencer/internal/fileop"
+	"github.com/gosequencer/sequencer/migration"
+	"github.com/gosequencer/sequencer/migration/goose"
+)
+
+// opener makes the sequencer of the stock command. A flag wins over its variable
+// in the environment, and that over the default.
+type opener struct {
+	flags       *pflag.FlagSet
+	databaseURL string
+	migrations  string
+	operations  string
+	environment string
+	actor       string
+	grace       time.Duration
+}
+
+func (o *opener) Flags(flags *pflag.FlagSet) {
+	o.flags = flags
+	flags.StringVar(&o.databaseURL, "database-url", "", "the ledger's database: postgres://…, sqlite:PATH or a path (SEQUENCER_DATABASE_URL)")
+	flags.StringVar(&o.migrations, "migrations", "migrations", "directory of goose migrations; the default need not exist")
+	flags.StringVar(&o.operations, "operations", "operations", "directory of operations; the default need not exist")
+	flags.StringVar(&o.environment, "env", "", "the environment that operations are compared with (SEQUENCER_ENV, production)")
+	flags.DurationVar(&o.grace, "shutdown-grace", sequencer.DefaultShutdownGrace, "how long what runs may go on after Ctrl-C or SIGTERM")
+	flags.StringVar(&o.actor, "actor", "", "who acts, for the ledger (SEQUENCER_ACTOR, user@host)")
+}
+
+func (o *opener) Open(ctx context.Context, log *slog.Logger) (_ *cli.Opened, err error) {
+	url := cmp.Or(o.databaseURL, os.Getenv("SEQUENCER_DATABASE_URL"))
+	operations, err := o.readOperations()
+	if err != nil {
+		return nil, err
+	}
+	db, err := openDatabase(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = db.store.Close() // the error is the one that counts
+		}
+	}()
+	if _, err := db.store.Schema(ctx); err != nil { // the store words what is wrong with a file best
+		return nil, err
+	}
+	cfg := sequencer.Config{
+		Environment: cmp.Or(o.environment, os.Getenv("SEQUENCER_ENV"), "production"), Actor: o.actor, Logger: log, ShutdownGrace: o.grace,
+	}
+	if cfg.Migrations, err = o.source(db); err != nil {
+		return nil, err
+	}
+	names, err := migrationNames(ctx, cfg.Migrations)
+	if err != nil {
+		return nil, err
+	}
+	reg := sequencer.NewRegistry()
+	if err := operations.Register(reg, fileop.Host{
+		DB: db.sql, DatabaseURL: url, Environment: cfg.Environment, Migrations: names,
+	}); err != nil {
+		return nil, err
+	}
+	seq, err := sequencer.New(db.store, reg, cfg)
+	if err != nil {
+		return nil, err
+	}
+	handle, err := db.sql()
+	if err != nil {
+		return nil, err
+	}
+	return &cli.Opened{Seq: seq, DB: handle, Notices: operations.Notices, Close: db.store.Close}, nil
+}
+
+// readOperations loads the directory. The default one need not exist.
+func (o *opener) readOperations() (*fileop.Set, error) {
+	set, err := fileop.Load(o.operations)
+	if errors.Is(err, fs.ErrNotExist) && !o.flags.Changed("operations") {
+		return &fileop.Set{}, nil
+	}
+	return set, err
+}
+
+// source reads goose migrations from a directory. The default one need not exist.
+func (o *opener) source(db *database) (migration.Source, error) {
+	if _, err := os.ReadDir(o.migrations); err != nil {
+		if errors.Is(err, fs.ErrNotExist) && !o.flags.Changed("migrations") {
+			return nil, nil //nolint:nilnil // no migrations is none
+		}
+		return nil, err
+	}
+	handle, err := db.sql()
+	if err != nil {
+		return nil, err
+	}
+	return goose.New(db.dialect, handle, os.DirFS(o.migrations), goose.Options{Tx: db.tx})
+}
+
+func migrationNames(ctx context.Context, source migration.Source) ([]string, error) {
+	if source == nil {
+		return nil, nil
+	}
+	list, err := source.Migrations(ctx)
+	names := make([]string, len(list))
+	for i, m := range list {
+		names[i] = m.Name
+	}
+	return names, err
+}

@@ -1,0 +1,88 @@
+package fileop
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/gosequencer/sequencer"
+)
+
+// Host is what the operations of files may use.
+type Host struct {
+	DB          func() (*sql.DB, error) // for SQL files outside a transaction
+	DatabaseURL string                  // told to executables
+	Environment string                  // told to executables
+	Migrations  []string                // names, for dependencies without a kind
+}
+
+// Register adds every operation of the set to reg.
+func (s *Set) Register(reg *sequencer.Registry, h Host) error {
+	var faults []error
+	for _, f := range s.Files {
+		deps, err := s.dependencies(f, h.Migrations)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		options := f.options()
+		if len(deps) > 0 {
+			options = append(options, sequencer.DependsOn(deps...))
+		}
+		if f.undo != nil {
+			options = append(options, sequencer.Undo(f.runner(f.undo, h)))
+		}
+		sequencer.RegisterFunc(reg, f.Name, f.runner(f, h), options...)
+	}
+	return errors.Join(faults...)
+}
+
+// options says what the header says, in the words of the registry.
+func (f *File) options() []sequencer.RegisterOption {
+	h := f.Header
+	var all []sequencer.RegisterOption
+	given := func(ok bool, o sequencer.RegisterOption) {
+		if ok {
+			all = append(all, o)
+		}
+	}
+	if h.Tries != nil {
+		all = append(all, sequencer.Tries(*h.Tries))
+	}
+	if h.Bound {
+		all = append(all, sequencer.Environments(h.Environments...))
+	}
+	given(len(h.Backoff) > 0, sequencer.Backoff(h.Backoff...))
+	given(h.Timeout > 0, sequencer.Timeout(h.Timeout))
+	given(h.FailOnTimeout, sequencer.FailOnTimeout())
+	given(h.MaxErrors > 0, sequencer.MaxExceptions(h.MaxErrors))
+	given(len(h.Tags) > 0, sequencer.Tagged(h.Tags...))
+	given(len(h.Former) > 0, sequencer.FormerNames(h.Former...))
+	given(h.Queue != "", sequencer.OnQueue(h.Queue))
+	given(h.Irreversible, sequencer.Irreversible())
+	given(h.Idempotent, sequencer.Mark[sequencer.Idempotent]())
+	given(h.AllowedToFail, sequencer.Mark[sequencer.AllowedToFail]())
+	given(h.Async, sequencer.Mark[sequencer.Async]())
+	given(h.Transaction == Require, sequencer.Mark[sequencer.TxRequire]())
+	given(f.alone(), sequencer.Mark[sequencer.TxNever]())
+	return all
+}
+
+// alone reports whether what the file does is outside the ledger's transaction.
+func (f *File) alone() bool { return f.Header.Transaction == Never || !f.SQL() }
+
+// runner is the function that runs what: the operation's own file or its rollback.
+func (f *File) runner(what *File, h Host) func(context.Context) error {
+	switch {
+	case !what.SQL():
+		return program{path: what.Path, host: h, backoff: f.Header.Backoff}.run
+	case f.Header.Transaction == Never:
+		return func(ctx context.Context) error { return runAlone(ctx, h.DB, what) }
+	case f.alone(): // an SQL rollback of an executable
+		return func(ctx context.Context) error {
+			return sequencer.Transact(ctx, func(ctx context.Context) error { return runInTx(ctx, what) })
+		}
+	default:
+		return func(ctx context.Context) error { return runInTx(ctx, what) }
+	}
+}

@@ -1,0 +1,170 @@
+package fileop
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Set is the operations of a directory, by name.
+type Set struct {
+	Files   []*File
+	Notices []string // what lies there and is no operation
+}
+
+// File is one operation.
+type File struct {
+	Name   string
+	Path   string
+	Header Header
+	text   string // of an SQL file
+	undo   *File  // only Path and text
+}
+
+// SQL reports whether the file holds statements rather than a program.
+func (f *File) SQL() bool { return isSQL(f.Path) }
+
+// Load reads a directory. Everything that is wrong in it comes back at once; a
+// directory that cannot be read is an error.
+func Load(dir string) (*Set, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("reading operations: %w", err)
+	}
+	var set Set
+	var faults []error
+	ignored := map[string]string{} // path → notice
+	for _, e := range entries {
+		f, notice, err := load(filepath.Join(dir, e.Name()))
+		switch {
+		case err != nil:
+			faults = append(faults, err)
+		case f != nil:
+			set.Files = append(set.Files, f)
+		case notice != "":
+			ignored[filepath.Join(dir, e.Name())] = e.Name() + ": " + notice
+		}
+	}
+	faults = append(faults, set.complete(dir, ignored)...)
+	set.Notices = slices.Sorted(maps.Values(ignored))
+	return &set, errors.Join(faults...)
+}
+
+// load reads one entry of the directory: an operation, or why it is none.
+func load(path string) (*File, string, error) {
+	base := filepath.Base(path)
+	if base[0] == '.' {
+		return nil, "", nil
+	}
+	info, err := os.Stat(path) // through symbolic links, as in a mounted ConfigMap
+	switch {
+	case err != nil:
+		return nil, "", err
+	case info.IsDir():
+		return nil, "ignored, because it is a directory", nil
+	case base[0] < '0' || base[0] > '9':
+		return nil, "ignored, because its name does not start with a timestamp", nil
+	case !isSQL(path) && !runnable(info):
+		return nil, "ignored, because it is neither .sql nor executable", lostItsBit(path)
+	}
+	f := &File{Path: path, Name: strings.TrimSuffix(base, filepath.Ext(base))}
+	if err := checkName(f.Name); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", path, err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, "", err
+	}
+	if isText(text) { // a compiled program has no comments
+		if f.Header, err = ParseHeader(path, text); err != nil {
+			return nil, "", err
+		}
+	}
+	if f.SQL() {
+		f.text = string(text)
+	}
+	return f, "", nil
+}
+
+// complete finds names that are taken twice, and the rollback files, which are not
+// ignored.
+func (s *Set) complete(dir string, ignored map[string]string) (faults []error) {
+	byName := map[string]*File{}
+	rollbacks := map[string]*File{} // path → whose
+	for _, f := range s.Files {
+		if other := byName[f.Name]; other != nil {
+			faults = append(faults, fmt.Errorf("two operations of one name, %s: %s and %s", f.Name, other.Path, f.Path))
+		}
+		byName[f.Name] = f
+		if f.Header.Rollback == "" {
+			continue
+		}
+		undo, err := loadRollback(filepath.Join(dir, f.Header.Rollback))
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: rollback %s: %w", f.Path, f.Header.Rollback, err))
+			continue
+		}
+		f.undo = undo
+		rollbacks[undo.Path] = f
+		delete(ignored, undo.Path)
+	}
+	s.Files = slices.DeleteFunc(s.Files, func(f *File) bool { return rollbacks[f.Path] != nil })
+	return faults
+}
+
+func loadRollback(path string) (*File, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, errors.New("there is no such file beside it")
+	case err != nil:
+		return nil, err
+	case !isSQL(path) && !runnable(info):
+		return nil, errors.New("it is neither .sql nor executable")
+	case !isSQL(path):
+		return &File{Path: path}, nil
+	}
+	text, err := os.ReadFile(path)
+	return &File{Path: path, text: string(text)}, err
+}
+
+// lostItsBit is an error for a script that a copy or an archive made unusable: to
+// pass over it would look as if there was nothing to do.
+func lostItsBit(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if bytes.HasPrefix(text, []byte("#!")) {
+		return fmt.Errorf("%s starts with #! and is not executable: chmod +x it", path)
+	}
+	return nil
+}
+
+// checkName tells a malformed timestamp with the file it is in; what else a name
+// must be is the registry's to say.
+func checkName(name string) error {
+	layout := "20060102150405"
+	if len(name) > 4 && name[4] == '_' {
+		layout = "2006_01_02_150405"
+	}
+	if len(name) < len(layout)+2 || name[len(layout)] != '_' {
+		return errors.New("the name is no timestamp and a word: write it as 20240115120000_seed_admin")
+	}
+	if _, err := time.Parse(layout, name[:len(layout)]); err != nil {
+		return fmt.Errorf("malformed timestamp %s: write YYYYMMDDhhmmss, a date that exists", name[:len(layout)])
+	}
+	return nil
+}
+
+func isSQL(path string) bool { return strings.EqualFold(filepath.Ext(path), ".sql") }
+
+// isText looks for a NUL byte where a compiled program would have one.
+func isText(data []byte) bool { return bytes.IndexByte(data[:min(len(data), 8<<10)], 0) < 0 }
