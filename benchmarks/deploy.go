@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"testing/fstest"
+	"time"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/gosequencer/sequencer"
+	source "github.com/gosequencer/sequencer/migration/goose"
+	"github.com/gosequencer/sequencer/storage/sqlite"
+)
+
+// tasks is how many migrations, and how many operations, a deploy has.
+const tasks = 1000
+
+// deploy compares a run over 1,000 migrations and 1,000 operations on SQLite with
+// what goose alone needs for the migrations plus a bare loop that commits 1,000
+// transactions; and a run with nothing pending with goose's own.
+func deploy() []measurement {
+	var suite []measurement
+	for _, full := range []bool{false, true} {
+		mode := "NORMAL"
+		if full {
+			mode = "FULL"
+		}
+		work := fmt.Sprintf("deploy 1000+1000, SQLite %s", mode)
+		suite = append(suite,
+			measurement{work, "goose Up + bare loop of commits", true, func(ctx context.Context, dir string) (time.Duration, error) { return baseline(ctx, dir, full) }},
+			measurement{work, "sequencer", false, func(ctx context.Context, dir string) (time.Duration, error) { return process(ctx, dir, full) }},
+		)
+	}
+	return append(suite,
+		measurement{"nothing pending of 1000+1000", "goose Up (1000)", true, gooseNothing},
+		measurement{"nothing pending of 1000+1000", "sequencer", false, sequencerNothing},
+		measurement{"plan of 1000+1000", "sequencer", false, plan},
+	)
+}
+
+func migrations() fs.FS {
+	files := fstest.MapFS{}
+	for i := range tasks {
+		name := fmt.Sprintf("2024%02d%02d%02d%02d00_table_%d.sql", i/600+1, i/24%25+1, i%24, 0, i)
+		text := fmt.Sprintf("-- +goose Up\nCREATE TABLE t%d (id INTEGER PRIMARY KEY, v TEXT);\n", i)
+		files[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return files
+}
+
+func open(path string, full bool) (*sql.DB, error) {
+	mode := "normal"
+	if full {
+		mode = "full"
+	}
+	return sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(wal)&_pragma=busy_timeout(10000)&_pragma=synchronous("+mode+")&_txlock=immediate")
+}
+
+func gooseUp(ctx context.Context, db *sql.DB) error {
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, migrations(), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	_, err = p.Up(ctx)
+	return err
+}
+
+func baseline(ctx context.Context, dir string, full bool) (time.Duration, error) {
+	db, err := open(filepath.Join(dir, "base.db"), full)
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close() //nolint:errcheck // scratch
+	began := time.Now()
+	if err := gooseUp(ctx, db); err != nil {
+		return 0, err
+	}
+	if _, err := db.ExecContext(ctx, "CREATE TABLE bare (id INTEGER PRIMARY KEY, v TEXT)"); err != nil {
+		return 0, err
+	}
+	for i := range tasks {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO bare (v) VALUES (?)", fmt.Sprint(i)); err != nil {
+			return 0, err
+		}
+		if err := tx.Commit(); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(began), nil
+}
+
+// ours opens a sequencer over the same migrations and as many operations, each of
+// which commits one row in its transaction.
+func ours(ctx context.Context, path string, full bool) (*sequencer.Sequencer, *sqlite.Store, error) {
+	durability := sqlite.Normal
+	if full {
+		durability = sqlite.Full
+	}
+	store, err := sqlite.Open(ctx, path, sqlite.Options{Durability: durability})
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := store.DB()
+	if err != nil {
+		return nil, nil, err
+	}
+	src, err := source.New(source.SQLite, db, migrations(), source.Options{Tx: sqlite.Tx})
+	if err != nil {
+		return nil, nil, err
+	}
+	reg := sequencer.NewRegistry()
+	for i := range tasks {
+		name := fmt.Sprintf("2024%02d%02d%02d%02d30_op_%d", i/600+1, i/24%25+1, i%24, 0, i)
+		sequencer.RegisterFunc(reg, name, sequencer.InTx(func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO t%d (v) VALUES (?)", i), fmt.Sprint(i))
+			return err
+		}))
+	}
+	seq, err := sequencer.New(store, reg, sequencer.Config{Migrations: src, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	return seq, store, err
+}
+
+func process(ctx context.Context, dir string, full bool) (time.Duration, error) {
+	began := time.Now()
+	seq, store, err := ours(ctx, filepath.Join(dir, "ours.db"), full)
+	if err != nil {
+		return 0, err
+	}
+	defer store.Close() //nolint:errcheck // scratch
+	_, err = seq.Process(ctx, sequencer.RunOptions{})
+	return time.Since(began), err
+}
+
+func gooseNothing(ctx context.Context, dir string) (time.Duration, error) {
+	db, err := open(filepath.Join(dir, "base.db"), false)
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close() //nolint:errcheck // scratch
+	if err := gooseUp(ctx, db); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	err = gooseUp(ctx, db)
+	return time.Since(began), err
+}
+
+func sequencerNothing(ctx context.Context, dir string) (time.Duration, error) {
+	if _, err := process(ctx, dir, false); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	seq, store, err := ours(ctx, filepath.Join(dir, "ours.db"), false)
+	if err != nil {
+		return 0, err
+	}
+	defer store.Close() //nolint:errcheck // scratch
+	_, err = seq.Process(ctx, sequencer.RunOptions{})
+	return time.Since(began), err
+}
+
+func plan(ctx context.Context, dir string) (time.Duration, error) {
+	began := time.Now()
+	seq, store, err := ours(ctx, filepath.Join(dir, "ours.db"), false)
+	if err != nil {
+		return 0, err
+	}
+	defer store.Close() //nolint:errcheck // scratch
+	p, err := seq.Preview(ctx, sequencer.RunOptions{})
+	if err == nil && len(p.Tasks) != 2*tasks {
+		err = fmt.Errorf("plan has %d tasks", len(p.Tasks))
+	}
+	return time.Since(began), err
+}
