@@ -45,6 +45,8 @@ func (u *ui) hint(err error) string {
 		return fmt.Sprintf("the first %s process creates it", u.name)
 	case errors.As(err, &schema):
 		return "nothing was changed; install the release that wrote this ledger, or a newer one"
+	case errors.As(err, &run) && u.interrupted(run) != "":
+		return u.interrupted(run)
 	case errors.Is(err, sequencer.ErrShutdown):
 		return fmt.Sprintf("%s process goes on where it stopped", u.name)
 	case errors.As(err, &run):
@@ -65,12 +67,17 @@ func (u *ui) settle(name string) string {
 	return fmt.Sprintf("%s retry %s, or %[1]s resolve %[2]s --completed (or --failed)", u.name, name)
 }
 
-func (u *ui) afterRun(run *sequencer.RunError) string {
+// interrupted is the hint for a run that left something a person must decide.
+func (u *ui) interrupted(run *sequencer.RunError) string {
 	for _, f := range run.Failures {
 		if f.State == storage.Interrupted {
 			return u.settle(f.Name)
 		}
 	}
+	return ""
+}
+
+func (u *ui) afterRun(run *sequencer.RunError) string {
 	if len(run.Undo) > 0 {
 		return fmt.Sprintf("look at what was not undone: %s status --failed -v", u.name)
 	}
