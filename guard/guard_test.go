@@ -44,6 +44,7 @@ func allows(t *testing.T, g asks, want bool, words ...string) {
 }
 
 func must[G asks](t *testing.T) func(G, error) G {
+	t.Helper()
 	return func(g G, err error) G {
 		t.Helper()
 		if err != nil {

@@ -2,8 +2,8 @@ package migration
 
 import "errors"
 
-// ErrApplied: the version is applied already; nothing was done.
+// ErrApplied says that the version is applied already; nothing was done.
 var ErrApplied = errors.New("migration is already applied")
 
-// ErrUnknown: the source has no such version.
+// ErrUnknown says that the source has no such version.
 var ErrUnknown = errors.New("unknown migration")

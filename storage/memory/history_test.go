@@ -87,9 +87,22 @@ func TestMatches(t *testing.T) { // S32.5
 		pattern, name string
 		want          bool
 	}{
-		{"ab", "ab", true}, {"ab", "abc", false}, {"*", "", true}, {"a*", "a", true}, {"*a", "ba", true}, {"*a", "ab", false},
-		{"a*a", "a", false}, {"a*a", "aa", true}, {"a*b*a", "aba", true}, {"a*b*a", "aa", false}, {"*b*b*", "b", false}, {"*b*b*", "abxb", true},
-		{"**", "x", true}, {"a_c", "abc", false}, {"a?c", "abc", false}, {"a%", "abc", false},
+		{"ab", "ab", true},
+		{"ab", "abc", false},
+		{"*", "", true},
+		{"a*", "a", true},
+		{"*a", "ba", true},
+		{"*a", "ab", false},
+		{"a*a", "a", false},
+		{"a*a", "aa", true},
+		{"a*b*a", "aba", true},
+		{"a*b*a", "aa", false},
+		{"*b*b*", "b", false},
+		{"*b*b*", "abxb", true},
+		{"**", "x", true},
+		{"a_c", "abc", false},
+		{"a?c", "abc", false},
+		{"a%", "abc", false},
 	} {
 		if got := matches(c.pattern, c.name); got != c.want {
 			t.Errorf("%q matches %q: %v, want %v", c.pattern, c.name, got, c.want)

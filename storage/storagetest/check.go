@@ -15,21 +15,21 @@ import (
 // one, or itself. It suits cleanups: it uses a context of its own, writes nothing,
 // and accepts a store that is closed already, about which it has nothing to say.
 // It expects that nobody writes meanwhile.
-func Check(t testing.TB, store storage.Store) {
-	t.Helper()
-	ctx := context.Background() //nolint:usetesting // in a cleanup the test's context is done
-	c := checker{TB: t, byID: map[storage.ID]*storage.Execution{}, members: map[storage.ID][]*storage.Execution{}}
+func Check(tb testing.TB, store storage.Store) {
+	tb.Helper()
+	ctx := context.Background()
+	c := checker{TB: tb, byID: map[storage.ID]*storage.Execution{}, members: map[storage.ID][]*storage.Execution{}}
 	rows, err := all(ctx, store)
 	if err != nil {
 		if !errors.Is(err, storage.ErrClosed) {
-			t.Errorf("check: executions: %v", err)
+			tb.Errorf("check: executions: %v", err)
 		}
 		return
 	}
 	for i := range rows {
 		e := &rows[i]
 		if c.byID[e.ID] != nil {
-			t.Errorf("check: %s is listed twice", e.ID)
+			tb.Errorf("check: %s is listed twice", e.ID)
 		}
 		c.byID[e.ID] = e
 		if !e.FlowID.IsZero() {
@@ -43,7 +43,7 @@ func Check(t testing.TB, store storage.Store) {
 	c.attempts(ctx, store, rows)
 	flows, err := store.Flows(ctx, storage.FlowFilter{Limit: 10_000})
 	if err != nil {
-		t.Errorf("check: flows: %v", err)
+		tb.Errorf("check: flows: %v", err)
 	}
 	for i := range flows {
 		c.flow(ctx, store, &flows[i])

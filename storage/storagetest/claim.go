@@ -3,7 +3,7 @@ package storagetest
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -53,7 +53,7 @@ var claimRules = []rule{
 	{"Q10.8 the order holds across claims of one", func(t *testing.T, l *lab) {
 		w := l.join()
 		for _, p := range []int{4, 2, 1, 3} {
-			e := l.row(fmt.Sprint(p))
+			e := l.row(strconv.Itoa(p))
 			e.Priority = p
 			l.enqueue(e)
 		}
@@ -203,6 +203,7 @@ const (
 )
 
 func claimRace(t *testing.T, l *lab) {
+	t.Helper()
 	l.bulk(raceRows)
 	var mu sync.Mutex
 	holders := map[storage.ID]storage.ID{}
@@ -233,6 +234,7 @@ func claimRace(t *testing.T, l *lab) {
 }
 
 func drainRace(t *testing.T, l *lab) {
+	t.Helper()
 	l.bulk(raceRows)
 	var mu sync.Mutex
 	applied := 0

@@ -336,6 +336,7 @@ var enqueueRules = []rule{
 // enqueueRoundTrip fills every field that Enqueue reads, and garbage in those it
 // must not read.
 func enqueueRoundTrip(t *testing.T, l *lab) {
+	t.Helper()
 	home := l.join()
 	f := l.draft(storage.PolicyStop)
 	a := storage.Execution{

@@ -312,6 +312,7 @@ func (l *lab) stop(f *draft, state storage.State) storage.Flow {
 }
 
 func flowRace(t *testing.T, l *lab) {
+	t.Helper()
 	const flows, width = 4, 20
 	var lines []string
 	for i := range width {

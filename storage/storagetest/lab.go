@@ -328,6 +328,7 @@ func names(rows []storage.Execution) []string {
 }
 
 func cancelled(t *testing.T) (context.Context, context.CancelFunc) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	return ctx, cancel

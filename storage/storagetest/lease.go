@@ -358,6 +358,7 @@ var leaseRules = []rule{
 
 // leaseExpiry goes by what the store shows: leases by a clock, or none.
 func leaseExpiry(t *testing.T, l *lab) {
+	t.Helper()
 	a := l.row("a")
 	l.enqueue(a)
 	w, rescuer := l.join(), l.join()

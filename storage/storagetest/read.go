@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -75,7 +76,7 @@ var readRules = []rule{
 	{"S32.6 Since is inclusive, Until is not", func(t *testing.T, l *lab) {
 		var at []time.Time
 		for i := range 3 {
-			l.enqueue(l.row(fmt.Sprint(i)))
+			l.enqueue(l.row(strconv.Itoa(i)))
 			at = append(at, l.now)
 			l.tick(time.Second)
 		}
@@ -109,8 +110,10 @@ var readRules = []rule{
 		counts, err := l.store.Counts(t.Context())
 		l.must(err, "Counts")
 		l.same("counts", counts, []storage.Count{
-			{Queue: "default", State: storage.Completed, N: 1}, {Queue: "default", State: storage.Pending, N: 1},
-			{Queue: "default", State: storage.Running, N: 1}, {Queue: "low", State: storage.Pending, N: 1},
+			{Queue: "default", State: storage.Completed, N: 1},
+			{Queue: "default", State: storage.Pending, N: 1},
+			{Queue: "default", State: storage.Running, N: 1},
+			{Queue: "low", State: storage.Pending, N: 1},
 		}, cmpopts.SortSlices(func(a, b storage.Count) bool {
 			return cmp.Or(cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.State, b.State)) < 0
 		}))
@@ -194,6 +197,7 @@ var readRules = []rule{
 var anyOrder = cmpopts.SortSlices(func(a, b storage.ID) bool { return a.String() < b.String() })
 
 func filterFields(t *testing.T, l *lab) {
+	t.Helper()
 	worker := l.join()
 	f := l.draft(storage.PolicyStop, "alpha")
 	a := f.member("alpha")
@@ -245,6 +249,7 @@ func filterFields(t *testing.T, l *lab) {
 }
 
 func namePatterns(t *testing.T, l *lab) {
+	t.Helper()
 	for _, name := range []string{"seed_users", "seedXusers", "seed_users_late", "late_seed", "100%", "1000", "a.b", "aXb", "back\\slash", "SEED_users"} {
 		l.enqueue(l.row(name))
 	}
@@ -271,6 +276,7 @@ func namePatterns(t *testing.T, l *lab) {
 }
 
 func paging(t *testing.T, l *lab) {
+	t.Helper()
 	w := l.join()
 	var rows []storage.Execution
 	for i := range 23 {
@@ -312,6 +318,7 @@ func paging(t *testing.T, l *lab) {
 }
 
 func newestRules(t *testing.T, l *lab) {
+	t.Helper()
 	w := l.join()
 	end := func(name string, s storage.State, env string) {
 		l.enqueue(l.ordered(name))

@@ -72,6 +72,7 @@ var ruleID = regexp.MustCompile(`\b([SQ]\d+\.\d+|F[1-7])\b`)
 
 // recite prints the rules a name cites when its case has failed.
 func recite(t *testing.T, name string) {
+	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, id := range ruleID.FindAllString(name, -1) {

@@ -105,7 +105,7 @@ func ending(id storage.ID, kind storage.Kind, state storage.State) settle.Ending
 
 func ended(e ...settle.Ending) func(*steps) error {
 	return func(s *steps) error {
-		_, err := settle.Endings(context.Background(), s, now, e) //nolint:usetesting // no test at hand in a table
+		_, err := settle.Endings(context.Background(), s, now, e)
 		return err
 	}
 }
@@ -158,7 +158,7 @@ var scenarios = []scenario{
 			return &steps{flow: storage.Flow{ID: flowID, Phase: storage.PhaseForward, Total: 1}, cancelled: []settle.Ending{ending(a, storage.Unlisted, storage.Cancelled)}}
 		},
 		func(s *steps) error {
-			_, err := settle.Stop(context.Background(), s, now, storage.StopFlowRequest{ID: flowID, State: storage.Cancelled}) //nolint:usetesting // as above
+			_, err := settle.Stop(context.Background(), s, now, storage.StopFlowRequest{ID: flowID, State: storage.Cancelled})
 			return err
 		},
 		[]string{"lock", "cancel pending", "save"},
