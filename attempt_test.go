@@ -183,6 +183,18 @@ func TestOutcomesOfJoinedErrors(t *testing.T) {
 	}
 }
 
+func TestIsFailureTellsMiddlewareWhatCounts(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]bool{
+		nil: false, errBoom: true, sequencer.Skip("x"): false, sequencer.SkipForNow("x"): false, sequencer.Release(0): false,
+		sequencer.Fail(errBoom): true, sequencer.RetryAfter(errBoom, 0): true, errors.Join(sequencer.Skip("x"), errBoom): true,
+	} {
+		if got := sequencer.IsFailure(err); got != want {
+			t.Errorf("IsFailure(%v) = %v, want %v", err, got, want)
+		}
+	}
+}
+
 func TestAnInnersOutcomeDoesNotTravel(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/internal/testdb"
 	"github.com/gosequencer/sequencer/storage"
@@ -232,6 +235,46 @@ func TestDispatchJoinsTheTransactionItIsCalledIn(t *testing.T) {
 			t.Errorf("another backend's transaction gives %v", err)
 		}
 	})
+}
+
+func TestInTakesTheCallersTransactionInItsOwnKind(t *testing.T) {
+	t.Parallel()
+	url := testdb.Postgres(t)
+	store, err := postgres.Open(t.Context(), url, postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	l := newLab(t)
+	l.store = store
+	sequencer.RegisterFunc(l.reg, "mail", func(context.Context) error { return nil })
+	l.open()
+	if err := l.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	dispatch := func(result error) func(pgx.Tx) error {
+		return func(tx pgx.Tx) error {
+			if _, err := l.In(postgres.Tx(tx)).Dispatch(t.Context(), sequencer.Named("mail", nil)); err != nil {
+				t.Error(err)
+			}
+			return result
+		}
+	}
+	if err := pgx.BeginFunc(t.Context(), pool, dispatch(errBoom)); !errors.Is(err, errBoom) {
+		t.Fatal(err)
+	}
+	if err := pgx.BeginFunc(t.Context(), pool, dispatch(nil)); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := l.store.Executions(t.Context(), storage.Filter{Name: "mail"})
+	if err != nil || len(rows) != 1 { // what was rolled back queued nothing
+		t.Errorf("%d mails queued, %v; want the one whose transaction committed", len(rows), err)
+	}
 }
 
 type foreign struct{}
