@@ -8,10 +8,11 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/gosequencer/sequencer/migration"
-	"github.com/gosequencer/sequencer/storage"
 	pressly "github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
+
+	"github.com/gosequencer/sequencer/migration"
+	"github.com/gosequencer/sequencer/storage"
 )
 
 // PanicError is a panic in a Go migration.
@@ -154,7 +155,7 @@ func (s *Source) explain(ctx context.Context, sc script, t text, err error) erro
 // essence drops what goose has joined to the cause of a failure while undoing the
 // transaction: that the end of the context, or of a failed commit, had undone it.
 func essence(ctx context.Context, err error) error {
-	joined, ok := err.(interface{ Errors() []error }) //nolint:errorlint // what lies deeper is the migration's own
+	joined, ok := err.(interface{ Errors() []error }) // what lies deeper is the migration's own
 	if !ok {
 		return err
 	}

@@ -7,11 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gosequencer/sequencer/internal/testdb"
-	"github.com/gosequencer/sequencer/migration/goose"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	pressly "github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite"
+
+	"github.com/gosequencer/sequencer/internal/testdb"
+	"github.com/gosequencer/sequencer/migration/goose"
 )
 
 // database is a fresh one and how its dialect says things.

@@ -31,6 +31,8 @@
 // # Connections
 //
 // goose holds one connection while a Go migration may ask the pool for another,
-// so the handle needs at least two. On SQLite give it a handle of its own, opened
-// with _txlock=immediate and a busy timeout, never the one that writes the ledger.
+// so the handle needs at least two. On SQLite give it the one of the ledger's store
+// (sqlite.Store's DB), or one opened with _txlock=immediate and a busy timeout.
+// The former is faster: each connection has a picture of the schema, which a
+// migration through another one makes it build anew.
 package goose

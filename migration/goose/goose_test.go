@@ -18,10 +18,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	pressly "github.com/pressly/goose/v3"
+
 	"github.com/gosequencer/sequencer/migration"
 	"github.com/gosequencer/sequencer/migration/goose"
 	"github.com/gosequencer/sequencer/storage"
-	pressly "github.com/pressly/goose/v3"
 )
 
 //go:embed testdata
@@ -195,7 +196,8 @@ func TestGoMigrationsRunWithAndWithoutTransaction(t *testing.T) {
 	each(t, func(t *testing.T, d database) {
 		run := func(ctx context.Context, db interface {
 			ExecContext(context.Context, string, ...any) (sql.Result, error)
-		}, query string) error {
+		}, query string,
+		) error {
 			_, err := db.ExecContext(ctx, query)
 			return err
 		}

@@ -11,9 +11,10 @@ import (
 	"slices"
 	"strconv"
 
+	pressly "github.com/pressly/goose/v3"
+
 	"github.com/gosequencer/sequencer/migration"
 	"github.com/gosequencer/sequencer/storage"
-	pressly "github.com/pressly/goose/v3"
 )
 
 // Dialect is the kind of database that the migrations are for.

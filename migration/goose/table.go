@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3/database"
@@ -42,6 +43,18 @@ type table struct {
 	list   string
 	exists string // "" = goose's store knows
 	whose  string // the table's full name, if it is in the schema where goose looks; "" = no question
+	past   *past  // nil = ask the table each time
+}
+
+// past is what a table is known to hold. Before each migration goose asks whether
+// there is a table, and whether it lists the version: walks through the schema and
+// through all rows, where one look at what is new does. It serves SQLite alone,
+// whose writers follow each other, so that no row appears below one that was seen.
+type past struct {
+	mu     sync.Mutex // guards the rest
+	exists bool
+	last   int64          // the highest id that was seen
+	up     map[int64]bool // by version, as its newest row says
 }
 
 func newTable(d Dialect, name string) (table, error) {
@@ -60,8 +73,10 @@ func newTable(d Dialect, name string) (table, error) {
 	schema, base, qualified := strings.Cut(name, ".")
 	switch {
 	case d == SQLite && qualified:
+		t.past = &past{up: map[int64]bool{}}
 		t.list, t.exists = fmt.Sprintf(listSQLite, name), fmt.Sprintf(existsSQLite, name, base, "'"+schema+"'")
 	case d == SQLite:
+		t.past = &past{up: map[int64]bool{}}
 		t.list, t.exists = fmt.Sprintf(listSQLite, name), fmt.Sprintf(existsSQLite, name, name, "NULL")
 	case d == Postgres && qualified:
 		t.list, t.exists = fmt.Sprintf(listPostgresIn, name), fmt.Sprintf(existsPostgresIn, name)
@@ -161,13 +176,50 @@ func (t table) TableExists(ctx context.Context, db database.DBTxConn) (exists bo
 		}
 		return false, errors.ErrUnsupported
 	}
+	if p := t.past; p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.exists {
+			return true, nil
+		}
+		defer func() { p.exists = exists }()
+	}
 	err = db.QueryRowContext(ctx, t.exists).Scan(&exists)
 	return exists, err
+}
+
+// seems reports whether a version seems to be applied: not for sure, because a row
+// that was seen may be gone, but one that was not seen is not there.
+func (t table) seems(ctx context.Context, db database.DBTxConn, version int64) (bool, error) {
+	p := t.past
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rows, err := db.QueryContext(ctx, fmt.Sprintf(`SELECT id, version_id, is_applied FROM %s WHERE id > %d ORDER BY id`, t.Tablename(), p.last))
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, version int64
+		var up bool
+		if err := rows.Scan(&id, &version, &up); err != nil {
+			return false, err
+		}
+		p.last, p.up[version] = id, up
+	}
+	return p.up[version], rows.Err()
 }
 
 // GetMigration tells goose whether a version is applied, by the same rule as
 // applied: its own reads any row as "applied" and needs a driver that parses time.
 func (t table) GetMigration(ctx context.Context, db database.DBTxConn, version int64) (*database.GetMigrationResult, error) {
+	if t.past != nil {
+		if up, err := t.seems(ctx, db, version); err != nil {
+			return nil, err
+		} else if !up {
+			return nil, database.ErrVersionNotFound
+		}
+	}
 	// A number needs no placeholder, of which there are two kinds.
 	query := fmt.Sprintf(`SELECT is_applied FROM %s WHERE version_id = %d ORDER BY id DESC LIMIT 1`, t.Tablename(), version)
 	var up bool

@@ -74,27 +74,33 @@ func equal(a, b *storage.Flow) bool {
 		a.Interrupted == b.Interrupted && a.UndoTotal == b.UndoTotal && a.UndoCompleted == b.UndoCompleted && a.UndoFailed == b.UndoFailed
 }
 
-// The members behind one execution, found through the primary key of edges, and
-// each by its own. A member at zero gets its due time, and with it a place in the
-// index of claimable rows. An edge of each kind may lead to the same member, so
-// each kind is settled by itself.
-const release = `
+// The first through the primary key of edges, the second by that of executions. A
+// member at zero gets its due time, and with it a place in the index of claimable
+// rows. (As one statement, with IN, SQLite would build a table of its own each time.)
+const (
+	leaving = `SELECT to_id FROM sequencer_edges WHERE from_id = ? AND needs <= ?`
+	release = `
 UPDATE sequencer_executions
 SET waits = waits - 1,
 	due_at = iif(waits > 1, NULL, ?1 + delay_us),
 	deadline_at = iif(waits > 1 OR retry_for_us = 0, NULL, ?1 + delay_us + retry_for_us)
-WHERE id IN (SELECT to_id FROM sequencer_edges WHERE from_id = ?2 AND needs = ?3) AND state = 'pending' AND waits > 0`
+WHERE id = ?2 AND state = 'pending' AND waits > 0`
+)
 
 // Release settles the edges that leave from.
 func (r rows) Release(ctx context.Context, now time.Time, from []storage.ID, needs bool) error {
+	var behind []storage.ID
 	for _, id := range from {
-		if _, err := r.exec(ctx, release, now.UnixMicro(), id[:], 0); err != nil {
+		err := r.each(ctx, func(rows *sql.Rows) error {
+			behind = append(behind, storage.ID{})
+			return rows.Scan((*idColumn)(&behind[len(behind)-1]))
+		}, leaving, id[:], intOf(needs))
+		if err != nil {
 			return err
 		}
-		if !needs {
-			continue
-		}
-		if _, err := r.exec(ctx, release, now.UnixMicro(), id[:], 1); err != nil {
+	}
+	for _, id := range behind {
+		if _, err := r.exec(ctx, release, now.UnixMicro(), id[:]); err != nil {
 			return err
 		}
 	}

@@ -3,38 +3,80 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// read runs a query on the readers' pool.
+// read runs a query on the readers' pool, or on the connection that will write.
 func (s *Store) read(ctx context.Context, row func(*sql.Rows) error, query string, args ...any) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	rows, err := s.reader.QueryContext(ctx, query, args...)
+	db, done := s.asks()
+	defer done()
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}
 	return eachRow(rows, row)
 }
 
-// The partial index of ordered operations and migrations has them in this order;
-// there are few, however many rows the ledger has.
-const newest = `
-SELECT` + executionColumns + ` FROM sequencer_executions WHERE id IN (
-	SELECT id FROM (
-		SELECT id, row_number() OVER (PARTITION BY kind, name ORDER BY finished_at IS NULL DESC, created_at DESC, id DESC) AS place
-		FROM sequencer_executions INDEXED BY sequencer_executions_newest
-		WHERE (kind = 'ordered' OR kind = 'migration')
-			AND state <> 'cancelled' AND NOT (state = 'skipped' AND environment <> '' AND environment <> ?))
-	WHERE place = 1)
-ORDER BY name, kind`
+// asks is the handle for a question. Until the writer is first used, it answers
+// one question at a time: each connection begins by reading the whole schema, which
+// in a database of a thousand tables takes longer than all that a process with
+// nothing to do wants to know.
+func (s *Store) asks() (db *sql.DB, done func()) {
+	if !s.loc.memory && !s.writer.used() && s.alone.TryLock() {
+		return s.writer.db, s.alone.Unlock
+	}
+	return s.reader, func() {}
+}
 
-// Newest lists the effective row of each ordered operation and migration.
+// The index has the candidates in the order of their names, and those of one name
+// from the oldest to the newest, with all that decides; the newest of each is
+// picked here, at less than a window function costs.
+const newest = `
+SELECT id, name, kind, state, for_now, created_at, finished_at, checksum FROM sequencer_executions INDEXED BY sequencer_executions_newest
+WHERE (kind = 'ordered' OR kind = 'migration')
+	AND state <> 'cancelled' AND NOT (state = 'skipped' AND environment <> '' AND environment <> ?)
+ORDER BY kind, name, created_at, id`
+
+// Newest lists the effective row of each ordered operation and migration: of those
+// that are not over the latest, else the latest of all.
 func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Execution, error) {
-	list := []storage.Execution{}
-	err := s.read(ctx, collect(&list), newest, r.Environment)
+	type row struct { // a whole Execution is too large to be moved about
+		id                storage.ID
+		name, checksum    string
+		kind              storage.Kind
+		state             storage.State
+		forNow            bool
+		created, finished time.Time
+	}
+	var effective []row
+	var e row
+	dest := []any{
+		(*idColumn)(&e.id), &e.name, (*string)(&e.kind), (*string)(&e.state), (*truthColumn)(&e.forNow),
+		(*instantColumn)(&e.created), (*instantColumn)(&e.finished), &e.checksum,
+	}
+	err := s.read(ctx, func(rows *sql.Rows) error {
+		if err := rows.Scan(dest...); err != nil {
+			return err
+		}
+		switch last := len(effective) - 1; {
+		case last < 0 || effective[last].name != e.name || effective[last].kind != e.kind:
+			effective = append(effective, e)
+		case effective[last].state.Over() || !e.state.Over():
+			effective[last] = e
+		}
+		return nil
+	}, newest, r.Environment)
+	list := make([]storage.Execution, len(effective))
+	for i, e := range effective {
+		x := &list[i]
+		x.ID, x.Name, x.Kind, x.State, x.ForNow = e.id, e.name, e.kind, e.state, e.forNow
+		x.CreatedAt, x.FinishedAt, x.Checksum = e.created, e.finished, e.checksum
+	}
 	return list, s.fail("read the newest executions", err)
 }
 

@@ -134,17 +134,23 @@ func (s *Store) Schema(ctx context.Context) (storage.Schema, error) {
 	if !s.loc.exists() {
 		return none, nil
 	}
-	have, err := schemaOf(ctx, s.reader)
+	db, done := s.asks()
+	defer done()
+	have, err := schemaOf(ctx, db)
 	return have, s.fail("read the schema's version", err)
 }
 
 func schemaOf(ctx context.Context, q queryer) (storage.Schema, error) {
 	have := storage.Schema{Want: schemaVersion}
-	var n int
-	if err := q.QueryRowContext(ctx, hasMeta).Scan(&n); err != nil || n == 0 {
-		return have, err
-	}
 	err := q.QueryRowContext(ctx, readMeta).Scan(&have.Version, &have.OldestCompatible)
+	if err == nil {
+		return have, nil
+	}
+	have.Version, have.OldestCompatible = 0, 0
+	var n int
+	if lost := q.QueryRowContext(ctx, hasMeta).Scan(&n); lost == nil && n == 0 {
+		return have, nil
+	}
 	return have, err
 }
 

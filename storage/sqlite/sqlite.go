@@ -90,6 +90,7 @@ type Store struct {
 	alive  *liveness
 	usable atomic.Bool // the schema has been found usable
 
+	alone  sync.Mutex // held by the one question that the writer's handle answers
 	mu     sync.Mutex // guards closed
 	closed bool
 

@@ -276,7 +276,7 @@ type statements struct {
 }
 
 // path are the statements of a step that ends one execution and claims another.
-var path = []string{stepIn, heldRow, finishClean, raiseStat, flowByID, saveCompleted, release, workerPresent, claimNext, takeOne, stepOut}
+var path = []string{stepIn, heldRow, finishClean, raiseStat, flowByID, saveCompleted, leaving, release, claimNext, takeOne, stepOut}
 
 func newStatements() *statements {
 	return &statements{ready: map[string]*sql.Stmt{}, missed: map[string]int{}}

@@ -58,6 +58,7 @@ type writer struct {
 	wake    chan struct{} // capacity 1: there are calls
 	ended   chan struct{} // closed when the goroutine is gone
 
+	busy      atomic.Bool  // since the first transaction
 	heldSince atomic.Int64 // in nanoseconds; 0 while the goroutine does not wait for others
 
 	mu      sync.Mutex // guards calls, started, closed
@@ -86,6 +87,7 @@ func newWriter(db *sql.DB, timeout time.Duration) *writer {
 // begin takes the turn and begins a transaction, which ends with ctx. Whoever ends
 // it calls release.
 func (w *writer) begin(ctx context.Context) (tx *sql.Tx, release func(), err error) {
+	w.busy.Store(true)
 	select {
 	case w.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -148,6 +150,9 @@ func (w *writer) run(ctx context.Context, u urgency, do func(ctx context.Context
 		}
 	}
 }
+
+// used reports whether anything has been written, or is about to be.
+func (w *writer) used() bool { return w.busy.Load() }
 
 // held reports whether the goroutine has waited for others for so long.
 func (w *writer) held(long time.Duration) bool {

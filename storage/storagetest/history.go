@@ -261,6 +261,12 @@ func (h *history) handBack() {
 		newest, err := s.Newest(h.ctx, storage.NewestRequest{})
 		newest = slices.DeleteFunc(newest, func(e storage.Execution) bool { return !strings.HasPrefix(e.Name, h.name("")) })
 		slices.SortFunc(newest, func(a, b storage.Execution) int { return cmp.Compare(a.Name, b.Name) })
+		for i, e := range newest { // what the contract promises of each
+			newest[i] = storage.Execution{
+				ID: e.ID, Name: e.Name, Kind: e.Kind, State: e.State, ForNow: e.ForNow,
+				CreatedAt: e.CreatedAt, FinishedAt: e.FinishedAt, Checksum: e.Checksum,
+			}
+		}
 		return newest, err
 	})
 }

@@ -1,0 +1,113 @@
+package sqlite
+
+import (
+	"database/sql"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// TestHotQueriesUseTheirIndexes asks SQLite how it would run each statement that
+// is sent often or on large tables, and fails when it would walk a whole table.
+// The value is an index it must use, "" = the primary key.
+func TestHotQueriesUseTheirIndexes(t *testing.T) {
+	t.Parallel()
+	listing := func(f storage.Filter) string {
+		where, err := conditions(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return where.text(`SELECT` + executionColumns + ` FROM sequencer_executions AS x`)
+	}
+	id := storage.NewID()
+	statements := map[string]struct{ query, index string }{
+		"claim":                {claimDue, "COVERING INDEX sequencer_executions_claimable"},
+		"claim with parked":    {claimParked, "sequencer_executions_parked"},
+		"any parked":           {anyParked, "sequencer_executions_parked"},
+		"next due":             {earliestDue, "COVERING INDEX sequencer_executions_claimable"},
+		"next due with parked": {earliestParked, "sequencer_executions_parked"},
+		"worker present":       {workerPresent, ""},
+		"finish, over":         {finishOver, ""},
+		"finish, again":        {finishAgain, ""},
+		"finish, alike":        {finishAlike, ""},
+		"finish, clean":        {finishClean, ""},
+		"claim a few":          {claimNext, "INDEX sequencer_executions_claimable (queue=? AND priority=? AND due_at<?)"},
+		"take one":             {takeOne, ""},
+		"edges from":           {leaving, ""},
+		"checkpoint":           {saveCheckpoint, ""},
+		"key holder":           {keyHolder, "sequencer_executions_unique"},
+		"release":              {release, ""},
+		"needing":              {needing, ""},
+		"cancel one":           {cancelOne, ""},
+		"cancel members":       {cancelForward, "sequencer_executions_flow"},
+		"undoable":             {undoable, "sequencer_executions_flow"},
+		"edges of a flow":      {edgesOfFlow, "sequencer_executions_flow"},
+		"edges to":             {edgesTo, "sequencer_edges_to"},
+		"newest":               {newest, "sequencer_executions_newest"},
+		"asked to stop":        {askedToStop, "sequencer_executions_held"},
+		"present":              {present, "sequencer_workers_present"},
+		"holders":              {holders, "sequencer_executions_held"},
+		"held by":              {heldBy, "sequencer_executions_held"},
+		"name known":           {nameKnown, "sequencer_executions_name"},
+		"prune":                {prunable, "sequencer_executions_finished"},
+		"drop tags":            {dropTags, ""},
+		"attempts":             {attemptsOf, ""},
+		"statistics":           {statsBetween, ""},
+		"list":                 {listing(storage.Filter{}), "sequencer_executions_created"},
+		"list by id":           {listing(storage.Filter{IDs: []storage.ID{id}}), ""},
+		"list by prefix":       {listing(storage.Filter{IDPrefix: id.String()[:8]}), ""},
+		"list by name":         {listing(storage.Filter{Name: "a"}), "sequencer_executions_name"},
+		"list failed":          {listing(storage.Filter{States: []storage.State{storage.Failed}}), "sequencer_executions_troubled"},
+		"list by flow":         {listing(storage.Filter{FlowID: id}), "sequencer_executions_flow"},
+		"list by tag":          {listing(storage.Filter{Tag: "a"}), ""},
+		"list by group":        {listing(storage.Filter{Group: "a"}), "sequencer_executions_group"},
+		"list by target":       {listing(storage.Filter{Undoes: id}), "sequencer_executions_undoes"},
+	}
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, st := range statements {
+		var arguments []any
+		for range strings.Count(st.query, "?") {
+			arguments = append(arguments, 1)
+		}
+		rows, err := s.reader.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+st.query, arguments...)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var plan []string
+		err = eachRow(rows, func(rows *sql.Rows) error {
+			var step, parent, unused int
+			var detail string
+			err := rows.Scan(&step, &parent, &unused, &detail)
+			plan = append(plan, detail)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(plan, "\n\t")
+		t.Logf("%s:\n\t%s", name, text)
+		if !strings.Contains(text, st.index) {
+			t.Errorf("%s does not use %s:\n\t%s", name, st.index, text)
+		}
+		for _, step := range plan {
+			table, isScan := strings.CutPrefix(step, "SCAN ")
+			table, _, indexed := strings.Cut(table, " USING ")
+			if strings.Contains(step, "TEMP B-TREE FOR ORDER BY") && strings.HasPrefix(name, "claim") && !strings.HasSuffix(name, "parked") {
+				t.Errorf("%s sorts all that is due:\n\t%s", name, text)
+			}
+			if isScan && !indexed && (strings.HasPrefix(table, "sequencer_") || len(table) == 1 && table != "e") {
+				t.Errorf("%s walks all of %s:\n\t%s", name, table, text)
+			}
+		}
+	}
+}
