@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing/fstest"
 	"time"
 
@@ -78,7 +79,7 @@ func baseline(ctx context.Context, dir string, full bool) (time.Duration, error)
 	if err != nil {
 		return 0, err
 	}
-	defer db.Close() //nolint:errcheck // scratch
+	defer db.Close()
 	began := time.Now()
 	if err := gooseUp(ctx, db); err != nil {
 		return 0, err
@@ -91,7 +92,7 @@ func baseline(ctx context.Context, dir string, full bool) (time.Duration, error)
 		if err != nil {
 			return 0, err
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO bare (v) VALUES (?)", fmt.Sprint(i)); err != nil {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO bare (v) VALUES (?)", strconv.Itoa(i)); err != nil {
 			return 0, err
 		}
 		if err := tx.Commit(); err != nil {
@@ -124,7 +125,7 @@ func ours(ctx context.Context, path string, full bool) (*sequencer.Sequencer, *s
 	for i := range tasks {
 		name := fmt.Sprintf("2024%02d%02d%02d%02d30_op_%d", i/600+1, i/24%25+1, i%24, 0, i)
 		sequencer.RegisterFunc(reg, name, sequencer.InTx(func(ctx context.Context, tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO t%d (v) VALUES (?)", i), fmt.Sprint(i))
+			_, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO t%d (v) VALUES (?)", i), strconv.Itoa(i))
 			return err
 		}))
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -127,7 +128,7 @@ func sqliteFloor(ctx context.Context, dir string) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer db.Close() //nolint:errcheck // scratch
+	defer db.Close()
 	db.SetMaxOpenConns(1)
 	for _, q := range []string{
 		"CREATE TABLE jobs (id INTEGER PRIMARY KEY, state INTEGER NOT NULL, payload BLOB)",
@@ -144,24 +145,8 @@ func sqliteFloor(ctx context.Context, dir string) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		rows, err := tx.QueryContext(ctx, "UPDATE jobs SET state = 1 WHERE id IN (SELECT id FROM jobs WHERE state = 0 ORDER BY id LIMIT 500) RETURNING id, payload")
+		n, lowest, highest, err := floorClaim(ctx, tx)
 		if err != nil {
-			return 0, err
-		}
-		n, lowest, highest := 0, 0, 0
-		for rows.Next() {
-			var id int
-			var payload []byte
-			if err := rows.Scan(&id, &payload); err != nil {
-				return 0, err
-			}
-			if n == 0 || id < lowest {
-				lowest = id
-			}
-			highest = max(highest, id)
-			n++
-		}
-		if err := rows.Err(); err != nil {
 			return 0, err
 		}
 		if _, err := tx.ExecContext(ctx, "UPDATE jobs SET state = 2 WHERE id BETWEEN ? AND ?", lowest, highest); err != nil {
@@ -176,13 +161,35 @@ func sqliteFloor(ctx context.Context, dir string) (time.Duration, error) {
 	}
 }
 
+// floorClaim claims a batch and returns how many rows, and between which ids.
+func floorClaim(ctx context.Context, tx *sql.Tx) (n, lowest, highest int, err error) {
+	rows, err := tx.QueryContext(ctx, "UPDATE jobs SET state = 1 WHERE id IN (SELECT id FROM jobs WHERE state = 0 ORDER BY id LIMIT 500) RETURNING id, payload")
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id int
+		var payload []byte
+		if err := rows.Scan(&id, &payload); err != nil {
+			return 0, 0, 0, err
+		}
+		if n == 0 || id < lowest {
+			lowest = id
+		}
+		highest = max(highest, id)
+		n++
+	}
+	return n, lowest, highest, rows.Err()
+}
+
 func postgresFloor(ctx context.Context, _ string) (took time.Duration, err error) {
 	err = withSchema(ctx, func(url string) error {
 		conn, err := pgx.Connect(ctx, url)
 		if err != nil {
 			return err
 		}
-		defer conn.Close(ctx) //nolint:errcheck // scratch
+		defer conn.Close(ctx)
 		for _, q := range []string{
 			"CREATE TABLE jobs (id bigint PRIMARY KEY, state int NOT NULL, payload bytea)",
 			"CREATE INDEX ready ON jobs (id) WHERE state = 0",
@@ -218,7 +225,7 @@ func floorClaimer(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // scratch
+	defer conn.Close(ctx)
 	for {
 		rows, err := conn.Query(ctx, "UPDATE jobs SET state = 1 WHERE id IN (SELECT id FROM jobs WHERE state = 0 ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED) RETURNING id, payload")
 		if err != nil {

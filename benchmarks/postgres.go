@@ -27,7 +27,7 @@ func withSchema(ctx context.Context, fn func(url string) error) error {
 	if err != nil {
 		return fmt.Errorf("%w (run make bench, which starts what it needs, or set SEQUENCER_TEST_POSTGRES_URL)", err)
 	}
-	defer conn.Close(ctx) //nolint:errcheck // scratch
+	defer conn.Close(ctx)
 	schema := "bench_" + storage.NewID().String()
 	if _, err := conn.Exec(ctx, fmt.Sprintf("CREATE SCHEMA %q", schema)); err != nil {
 		return err
