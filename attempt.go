@@ -143,7 +143,7 @@ func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc) endin
 			err = a.wait(ctx, done)
 		}
 	}
-	end := ending{exec: a.exec, err: err, result: a.takeResult(), started: a.wasStarted()}
+	end := ending{exec: a.row(), err: err, result: a.takeResult(), started: a.wasStarted()}
 	if ctx.Err() != nil {
 		end.cause = context.Cause(ctx)
 	}
@@ -399,7 +399,7 @@ func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func(
 	if errors.Is(err, migration.ErrApplied) { // by goose itself, or by a run that died before it could say so
 		err = nil
 	}
-	end := ending{exec: a.exec, err: err, ran: time.Since(began)}
+	end := ending{exec: a.exec, err: err, ran: time.Since(began), started: true}
 	if err != nil {
 		wrote = nil
 		if ctx.Err() != nil {

@@ -9,6 +9,13 @@ import (
 // The mutable part of an Attempt: handlers have goroutines, and an abandoned one
 // may still be writing while the outcome is decided.
 
+// row is a copy of the execution; an abandoned handler may be saving a checkpoint.
+func (a *Attempt) row() storage.Execution {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.exec
+}
+
 func (a *Attempt) start() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -81,7 +88,7 @@ func (a *Attempt) outcomeEvent(o storage.Outcome, err error) Event {
 		kind = EventRolledBack
 	case a.Undo && o.State == storage.Failed:
 		kind = EventUndoFailed
-	case o.State == storage.Pending && o.Failure == nil:
+	case o.State == storage.Pending && (o.Excuse || !IsFailure(err)):
 		kind = EventReleased
 	}
 	return a.event(kind, func(e *Event) {

@@ -112,14 +112,15 @@ func Checkpoint(ctx context.Context, cursor any) error {
 	}
 	r := storage.CheckpointRequest{Worker: a.session.worker(), ID: a.exec.ID, Delivery: a.exec.Delivery, Data: data}
 	if tx := sc.tx.open(); tx != nil {
-		err = a.seq.tx.CheckpointTx(ctx, tx, r)
-	} else {
-		err = a.seq.store.Checkpoint(ctx, r)
+		if err = a.seq.tx.CheckpointTx(ctx, tx, r); err == nil {
+			sc.tx.checkpoint = data
+		}
+	} else if err = a.seq.store.Checkpoint(ctx, r); err == nil {
+		a.setCheckpoint(data)
 	}
 	if err != nil {
 		return fmt.Errorf("checkpoint of %s: %w", a.Name, err)
 	}
-	a.setCheckpoint(data)
 	return nil
 }
 

@@ -26,7 +26,6 @@ var (
 	ErrMaxAttempts        = errors.New("all attempts are used up")
 	ErrDeadline           = errors.New("retry deadline has passed")
 	ErrLost               = errors.New("worker died during the attempt")
-	ErrManuallyFailed     = errors.New("failed on purpose")
 	ErrCancelled          = errors.New("cancelled")
 	ErrShutdown           = errors.New("shutting down")
 	ErrDuplicate          = errors.New("already in flight")

@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
@@ -21,7 +22,7 @@ const (
 	EventWarning     EventKind = "warning"      // Reason says what
 	EventRecovered   EventKind = "recovered"    // a dead process's run was taken over; Reason says how
 
-	EventQueued      EventKind = "queued"
+	EventQueued      EventKind = "queued" // in a transaction: written, and gone if that rolls back
 	EventDuplicate   EventKind = "duplicate"
 	EventStarted     EventKind = "started"
 	EventProgress    EventKind = "progress"
@@ -66,13 +67,24 @@ type Observer func(ctx context.Context, e Event)
 // emit tells every observer, and the log.
 func (s *Sequencer) emit(ctx context.Context, e Event) {
 	e.At = time.Now()
-	logEvent(ctx, s.cfg.Logger, e)
+	logEvent(ctx, s.cfg.Logger, s.redacted(e))
 	for _, o := range s.cfg.Observers {
 		s.tell(ctx, o, e)
 	}
 	if local, ok := ctx.Value(observerKey{}).(Observer); ok {
 		s.tell(ctx, local, e)
 	}
+}
+
+// redacted is an event whose texts may be logged.
+func (s *Sequencer) redacted(e Event) Event {
+	if r := s.cfg.Redact; r != nil {
+		e.Reason = r(e.Reason)
+		if e.Err != nil {
+			e.Err = errors.New(r(e.Err.Error()))
+		}
+	}
+	return e
 }
 
 func (s *Sequencer) tell(ctx context.Context, o Observer, e Event) {

@@ -73,13 +73,21 @@ func (s *Sequencer) executeRow(ctx context.Context, sess session, row storage.Ex
 	case storage.LossInterrupt, storage.LossFail, storage.LossCancel:
 	}
 	queues := []string{row.Queue}
-	done, err := s.store.Enqueue(ctx, storage.EnqueueRequest{
+	request := storage.EnqueueRequest{
 		Executions: []storage.Execution{row}, RefuseDuplicates: true,
 		Claim: &storage.ClaimRequest{Worker: sess.worker(), Queues: queues, Limit: 1},
-	})
+	}
+	done, err := s.store.Enqueue(ctx, request)
 	var duplicate *storage.DuplicateError
-	if errors.As(err, &duplicate) {
-		return fmt.Errorf("%w: %w", ErrDuplicate, err)
+	if errors.As(err, &duplicate) { // the holder may be a process that died
+		if n, rescueErr := s.rescue(ctx, sess); rescueErr != nil {
+			return rescueErr
+		} else if n > 0 {
+			done, err = s.store.Enqueue(ctx, request)
+		}
+		if errors.As(err, &duplicate) {
+			return fmt.Errorf("%w: %w", ErrDuplicate, err)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("executing %s: %w", row.Name, err)

@@ -116,8 +116,9 @@ func (s *Sequencer) rescue(ctx context.Context, sess session) (int, error) {
 func (s *Sequencer) pool(sess session, slots int, queues []string, over func(ctx context.Context, flows []storage.Flow, idle bool) (bool, error)) *engine.Pool {
 	return &engine.Pool{
 		Store: s.store, Lease: sess.lease, Queues: queues, Slots: slots,
-		Attempt: s.attempts(sess), Poll: s.cfg.Poll, Grace: s.cfg.ShutdownGrace, Linger: s.cfg.TimeoutGrace, Shutdown: ErrShutdown,
-		Over: over,
+		Attempt: s.attempts(sess), Poll: s.cfg.Poll, Grace: s.cfg.ShutdownGrace, Shutdown: ErrShutdown,
+		Linger: s.cfg.TimeoutGrace + time.Second, // attempts abandon their handlers first, and say so
+		Over:   over,
 	}
 }
 

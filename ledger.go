@@ -125,6 +125,9 @@ func (s *Sequencer) Verify(ctx context.Context) (*Gate, error) {
 // ends at once.
 func (s *Sequencer) Wait(ctx context.Context, every time.Duration) (*Gate, error) {
 	last := &Gate{}
+	if every <= 0 {
+		every = time.Second
+	}
 	for {
 		g, err := s.Verify(ctx)
 		switch {

@@ -24,8 +24,8 @@ func (s *Sequencer) Retry(ctx context.Context, nameOrID, reason string) error {
 			if err != nil {
 				return err
 			}
-			if row.Kind == storage.Migration {
-				return fmt.Errorf("%s is a migration: resolve it as failed, and the next run applies it again", row.Name)
+			if err := s.retryable(ctx, row); err != nil {
+				return err
 			}
 			queue := privateQueue(row.ID)
 			if _, err := s.store.Operate(ctx, storage.Order{
@@ -38,6 +38,43 @@ func (s *Sequencer) Retry(ctx context.Context, nameOrID, reason string) error {
 			return errors.Join(err, s.finishUndo(ctx, sess, row.FlowID))
 		})
 	})
+}
+
+// retryable refuses what would not be the same execution again: a migration, what
+// never ran, and what needs something that is not done (S9.9).
+func (s *Sequencer) retryable(ctx context.Context, row storage.Execution) error {
+	switch {
+	case row.Kind == storage.Migration:
+		return fmt.Errorf("%s is a migration: resolve it as failed, and the next run applies it again", row.Name)
+	case row.State == storage.Cancelled && row.Kind == storage.Ordered:
+		return fmt.Errorf("%s was cancelled before it ran (%s): the next run offers it again", row.Name, row.Reason)
+	case row.Kind != storage.Ordered:
+		return nil
+	}
+	reg, ok := s.reg.lookup(row.Name)
+	if !ok {
+		return notFound(s.reg, row.Name)
+	}
+	op, err := reg.fresh()
+	if err != nil {
+		return err
+	}
+	deps, err := reg.dependsOn(op)
+	if err != nil || len(deps) == 0 {
+		return err
+	}
+	snap, err := s.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	p := newPlanner(s.reg, snap, RunOptions{})
+	p.readLedger()
+	for _, d := range deps {
+		if !p.satisfied(d) {
+			return fmt.Errorf("retrying %s: it depends on %s, which is not done: run what is pending first", row.Name, d)
+		}
+	}
+	return nil
 }
 
 // finishUndo works off the undoing that a retried member's failure set off in its
@@ -90,6 +127,21 @@ func (s *Sequencer) Resolve(ctx context.Context, nameOrID string, as Resolution,
 	})
 }
 
+// Cancel withdraws an execution, named by operation or id: one that waits will not
+// start, one that runs is asked to stop. reason goes into the audit log.
+func (s *Sequencer) Cancel(ctx context.Context, nameOrID, reason string) error {
+	row, err := s.find(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	if _, err := s.store.Operate(ctx, storage.Order{
+		Action: storage.ActCancel, IDs: []storage.ID{row.ID}, Actor: s.cfg.Actor, Reason: reason,
+	}); err != nil {
+		return fmt.Errorf("cancelling %s: %w", row.Name, err)
+	}
+	return nil
+}
+
 // Unlock takes the run lock from its holder, for a holder that cannot be proved
 // dead and is known to be. A run that still lives is fenced off where another
 // takes its work, but nothing keeps it from executing: be sure.
@@ -110,6 +162,13 @@ func (s *Sequencer) Unlock(ctx context.Context, reason string) (*storage.LockSta
 // find returns the execution with an id or a unique prefix of one (at least 8
 // characters), or the newest of an operation or migration.
 func (s *Sequencer) find(ctx context.Context, nameOrID string) (storage.Execution, error) {
+	newest, err := s.newestByName(ctx)
+	if err != nil {
+		return storage.Execution{}, err
+	}
+	if row, ok := newest[s.present(nameOrID)]; ok { // the effective one: not cancelled since, not skipped elsewhere
+		return s.row(ctx, row.ID)
+	}
 	filters := []storage.Filter{{Name: s.present(nameOrID), Limit: 1}}
 	if reg, ok := s.reg.lookup(nameOrID); ok {
 		for _, former := range reg.former {

@@ -119,6 +119,8 @@ func gravest(err error) *signal {
 				return &signal{kind: x.kind, after: x.after, err: err}
 			}
 			return x
+		case *ExecutionError: // another execution's end is an ordinary error here
+			return &signal{kind: signalError, err: err}
 		case interface{ Unwrap() []error }:
 			worst := &signal{kind: signalError, err: err}
 			for i, child := range x.Unwrap() {

@@ -120,11 +120,8 @@ func buildPlan(reg *Registry, snap snapshot, opts RunOptions) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{
-		reg: reg, snap: snap, opts: opts, from: from,
-		newest: map[string]*storage.Execution{}, rows: map[string]*storage.Execution{},
-		index: map[string]int{}, left: map[string]string{},
-	}
+	p := newPlanner(reg, snap, opts)
+	p.from = from
 	p.readLedger()
 	if err := p.checkNames(); err != nil {
 		return nil, err
@@ -137,6 +134,14 @@ func buildPlan(reg *Registry, snap snapshot, opts RunOptions) (*Plan, error) {
 		return nil, err
 	}
 	return &p.plan, nil
+}
+
+func newPlanner(reg *Registry, snap snapshot, opts RunOptions) *planner {
+	return &planner{
+		reg: reg, snap: snap, opts: opts,
+		newest: map[string]*storage.Execution{}, rows: map[string]*storage.Execution{},
+		index: map[string]int{}, left: map[string]string{},
+	}
 }
 
 // readLedger files the effective rows under the names operations have now (S2.5).
@@ -432,6 +437,16 @@ func (p *planner) resolve(name string, d Dependency) (int, error) {
 		return -1, nil
 	}
 	return missing(ErrDependencyExcluded, p.left[operationKey(reg.name)])
+}
+
+// satisfied reports whether a dependency is done already.
+func (p *planner) satisfied(d Dependency) bool {
+	if d.Kind == storage.Migration {
+		m := p.findMigration(d.Name)
+		return m != nil && m.Applied()
+	}
+	reg, ok := p.reg.lookup(d.Name)
+	return ok && done(p.newest[reg.name])
 }
 
 // findMigration takes a migration's name with or without .sql, or its version.

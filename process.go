@@ -81,18 +81,18 @@ func (s *Sequencer) Process(ctx context.Context, o RunOptions) (*Report, error) 
 	if err := s.CheckGuards(ctx); err != nil {
 		return nil, err
 	}
-	plan, err := s.plan(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	if s.cfg.Recorder != nil {
-		return s.recordPlan(plan)
-	}
 	orphans, err := s.orphans(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if plan.Empty() && len(plan.InFlight) == 0 && len(orphans) == 0 {
+	plan, err := s.plan(ctx, o)
+	if err != nil && len(orphans) == 0 { // what a dead process left may be all that is wrong; under the lock it is settled first
+		return nil, err
+	}
+	if s.cfg.Recorder != nil {
+		return s.recordPlan(plan, err)
+	}
+	if err == nil && plan.Empty() && len(plan.InFlight) == 0 && len(orphans) == 0 {
 		if err := refused(plan, s.outOfOrder(o)); err != nil {
 			return nil, err
 		}
@@ -193,7 +193,6 @@ func (s *Sequencer) run(ctx context.Context, sess session, plan *Plan, o RunOpti
 	sess.run, sess.tasks = flow.ID, len(rows)
 	slots := plan.slots(cmp.Or(o.Slots, DefaultSlots))
 	began := time.Now()
-	s.emit(ctx, Event{Kind: EventRunStarted, Method: plan.Method, RunID: flow.ID.String(), Tasks: len(rows)})
 	started, err := s.store.Enqueue(ctx, storage.EnqueueRequest{
 		Flow: &flow, Executions: rows, Edges: edges, RefuseDuplicates: true,
 		Claim: &storage.ClaimRequest{Worker: sess.worker(), Queues: []string{privateQueue(flow.ID)}, Limit: slots},
@@ -201,6 +200,7 @@ func (s *Sequencer) run(ctx context.Context, sess session, plan *Plan, o RunOpti
 	if err != nil {
 		return nil, fmt.Errorf("starting the run: %w", err)
 	}
+	s.emit(ctx, Event{Kind: EventRunStarted, Method: plan.Method, RunID: flow.ID.String(), Tasks: len(rows)})
 	end, err := s.serveFlow(ctx, sess, flow.ID, slots, started.Claimed)
 	if err == nil && !end.Over() {
 		end, err = s.interrupt(ctx, flow.ID)
@@ -294,7 +294,10 @@ func (s *Sequencer) member(t Task, method string) (storage.Execution, error) {
 
 // recordPlan is Process with a Recorder: operations that would run are recorded,
 // except where their environment is another (S33.5).
-func (s *Sequencer) recordPlan(plan *Plan) (*Report, error) {
+func (s *Sequencer) recordPlan(plan *Plan, err error) (*Report, error) {
+	if err != nil {
+		return nil, err
+	}
 	for _, t := range plan.Tasks {
 		reg, ok := s.reg.lookup(t.Name)
 		if !ok || t.Kind != storage.Ordered || t.Elsewhere {

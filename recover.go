@@ -35,6 +35,9 @@ func (s *Sequencer) recover(ctx context.Context, sess session) ([]string, error)
 		what := "ended as interrupted"
 		if f.Phase == storage.PhaseUndo {
 			what = "rolled back to its end"
+			if err := s.dropForward(ctx, f.ID); err != nil {
+				return said, err
+			}
 			sess := sess
 			sess.run, sess.tasks = f.ID, f.UndoTotal
 			if f, err = s.serveFlow(ctx, sess, f.ID, 1, storage.Claimed{}); err != nil {
@@ -66,6 +69,28 @@ func (s *Sequencer) endOrphan(ctx context.Context, sess session, id storage.ID) 
 			return f, err
 		}
 	}
+}
+
+// dropForward cancels members that wait in a flow that is being undone: a retry
+// whose process died. They wait in a queue of their own, which nobody serves.
+func (s *Sequencer) dropForward(ctx context.Context, flow storage.ID) error {
+	rows, err := s.store.Executions(ctx, storage.Filter{FlowID: flow, States: []storage.State{storage.Pending}, Limit: 10_000})
+	if err != nil {
+		return err
+	}
+	var ids []storage.ID
+	for _, row := range rows {
+		if row.Kind != storage.Undo {
+			ids = append(ids, row.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err = s.store.Operate(ctx, storage.Order{
+		Action: storage.ActCancel, IDs: ids, Actor: s.cfg.Actor, Reason: "its process died while its run was being rolled back",
+	})
+	return err
 }
 
 // adoptApplied settles migrations that were interrupted after they had been

@@ -18,7 +18,7 @@ type RollbackOptions struct {
 	Last    bool   // everything the latest run did
 	To      string // everything with a timestamp later than this one
 	Cascade bool   // roll back first what completed and depends on it; otherwise that is refused (S10.12)
-	Force   bool   // roll back although the newest execution did not complete
+	Force   bool   // roll back although the newest execution failed
 	// Isolate waits for a run in progress, as in RunOptions.
 	Isolate  bool
 	WaitLock time.Duration
@@ -32,8 +32,14 @@ func (s *Sequencer) Rollback(ctx context.Context, name string, o RollbackOptions
 	if err := s.CheckGuards(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := s.rollbackTargets(ctx, name, o); err != nil { // before anything is written
+	orphans, err := s.orphans(ctx)
+	if err != nil {
 		return nil, err
+	}
+	if len(orphans) == 0 { // refuse before anything is written; what a dead process left is settled first, under the lock
+		if _, err := s.rollbackTargets(ctx, name, o); err != nil {
+			return nil, err
+		}
 	}
 	wait := time.Duration(0)
 	if o.Isolate {
@@ -42,7 +48,7 @@ func (s *Sequencer) Rollback(ctx context.Context, name string, o RollbackOptions
 		}
 	}
 	var report *Report
-	err := s.hold(ctx, "rollback", func(ctx context.Context, sess session) error {
+	err = s.hold(ctx, "rollback", func(ctx context.Context, sess session) error {
 		return s.exclusive(ctx, sess, wait, func(ctx context.Context) error {
 			recovered, err := s.recover(ctx, sess)
 			if err != nil {
@@ -89,7 +95,7 @@ func (s *Sequencer) undo(ctx context.Context, sess session, targets []storage.Ex
 			edges = append(edges, storage.Edge{From: rows[i-1].ID, To: rows[i].ID})
 		}
 	}
-	sess.tasks = len(rows)
+	sess.run, sess.tasks = flow.ID, len(rows)
 	began := time.Now()
 	s.emit(ctx, Event{Kind: EventRunStarted, Method: flow.Method, RunID: flow.ID.String(), Tasks: len(rows)})
 	started, err := s.store.Enqueue(ctx, storage.EnqueueRequest{
@@ -127,7 +133,7 @@ func (s *Sequencer) rollbackTargets(ctx context.Context, name string, o Rollback
 		}
 		targets = []storage.Execution{target}
 	case o.Run != "" || o.Last:
-		if targets, err = s.runTargets(ctx, o); err != nil {
+		if targets, err = s.runTargets(ctx, newest, o); err != nil {
 			return nil, err
 		}
 	case o.To != "":
@@ -219,14 +225,14 @@ func (s *Sequencer) rollbackTarget(name string, newest map[string]storage.Execut
 		return row, fmt.Errorf("%s: %w", reg.name, ErrNotExecuted)
 	case row.State == storage.RolledBack:
 		return row, fmt.Errorf("%s: %w", reg.name, ErrAlreadyRolledBack)
-	case row.State != storage.Completed && !o.Force:
+	case row.State != storage.Completed && !(o.Force && row.State == storage.Failed):
 		return row, fmt.Errorf("%s: %w: its newest execution is %s", reg.name, ErrNotExecuted, row.State)
 	}
 	return row, nil
 }
 
 // runTargets lists what a run completed and nobody has undone or redone since.
-func (s *Sequencer) runTargets(ctx context.Context, o RollbackOptions) ([]storage.Execution, error) {
+func (s *Sequencer) runTargets(ctx context.Context, newest map[string]storage.Execution, o RollbackOptions) ([]storage.Execution, error) {
 	flows, err := s.store.Flows(ctx, storage.FlowFilter{Kinds: []storage.FlowKind{storage.FlowRun}, Limit: 1000})
 	if err != nil && !noLedger(err) {
 		return nil, err
@@ -243,7 +249,7 @@ func (s *Sequencer) runTargets(ctx context.Context, o RollbackOptions) ([]storag
 			return nil, err
 		}
 		return slices.DeleteFunc(rows, func(row storage.Execution) bool {
-			return row.Kind != storage.Ordered || row.State != storage.Completed
+			return row.Kind != storage.Ordered || row.State != storage.Completed || newest[s.present(row.Name)].ID != row.ID
 		}), nil
 	}
 	if o.Last {

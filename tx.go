@@ -18,6 +18,8 @@ type attemptTx struct {
 	deny  error           // begin answers this instead
 	ctx   context.Context // the attempt's or step's own: database/sql ends a transaction with the context it was begun with
 	kinds []storage.TxKind
+
+	checkpoint []byte // saved in it; the attempt's once it has committed
 }
 
 // Tx is the transaction of the attempt, in the kind the handler's code uses:
@@ -105,16 +107,21 @@ func Transact(ctx context.Context, fn func(ctx context.Context) error) error {
 	stepCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	step := &attemptTx{kinds: sc.tx.kinds, ctx: stepCtx}
-	err := fn(withScope(stepCtx, &scope{attempt: sc.attempt, tx: step}))
-	owned := step.end()
-	if owned == nil {
+	defer func() { // also when fn panics or ends its goroutine; after a commit there is nothing left to end
+		if owned := step.end(); owned != nil {
+			_ = owned.Rollback(context.WithoutCancel(ctx))
+		}
+	}()
+	if err := fn(withScope(stepCtx, &scope{attempt: sc.attempt, tx: step})); err != nil {
 		return err
 	}
-	if err != nil {
-		return errors.Join(err, owned.Rollback(context.WithoutCancel(ctx)))
+	if owned := step.end(); owned != nil {
+		if err := owned.Commit(ctx); err != nil {
+			return errors.Join(fmt.Errorf("step of %s: commit: %w", sc.attempt.Name, err), owned.Rollback(context.WithoutCancel(ctx)))
+		}
 	}
-	if err := owned.Commit(ctx); err != nil {
-		return fmt.Errorf("step of %s: commit: %w", sc.attempt.Name, err)
+	if step.checkpoint != nil {
+		sc.attempt.setCheckpoint(step.checkpoint)
 	}
 	return nil
 }

@@ -24,7 +24,8 @@ type Lease struct {
 
 	store    storage.Store
 	log      *slog.Logger
-	mu       sync.Mutex // guards the two maps
+	lost     context.Context // ends, with the cause, when the lease cannot be proved any more
+	mu       sync.Mutex      // guards the two maps
 	progress map[storage.ID]storage.Progress
 	cancels  map[storage.ID]context.CancelCauseFunc
 	asked    error // the cause given to attempts that were asked to stop
@@ -34,6 +35,7 @@ type Lease struct {
 // with cause storage.ErrLeaseLost when the lease cannot be proved any more.
 // asked is the cause given to an attempt that somebody cancels from elsewhere.
 func Hold(ctx context.Context, store storage.Store, w storage.Worker, log *slog.Logger, asked error, fn func(ctx context.Context, l *Lease) error) error {
+	proved := time.Now()
 	if err := store.Join(ctx, w); err != nil {
 		return fmt.Errorf("joining the ledger as a worker: %w", err)
 	}
@@ -41,12 +43,15 @@ func Hold(ctx context.Context, store storage.Store, w storage.Worker, log *slog.
 		Worker: w, store: store, log: log, asked: asked,
 		progress: map[storage.ID]storage.Progress{}, cancels: map[storage.ID]context.CancelCauseFunc{},
 	}
-	held, lost := context.WithCancelCause(ctx)
+	held, drop := context.WithCancelCause(ctx)
+	var lose context.CancelCauseFunc
+	l.lost, lose = context.WithCancelCause(context.WithoutCancel(ctx)) // also heard while ctx has ended and attempts have their grace
+	lost := func(cause error) { lose(cause); drop(cause) }
 	renewing := make(chan struct{})
 	stop := make(chan struct{})
 	go func() {
 		defer close(renewing)
-		l.renew(context.WithoutCancel(ctx), stop, lost)
+		l.renew(context.WithoutCancel(ctx), proved, stop, lost)
 	}()
 	err := fn(held, l)
 	close(stop)
@@ -62,11 +67,11 @@ func Hold(ctx context.Context, store storage.Store, w storage.Worker, log *slog.
 }
 
 // renew extends the lease every third of it. The time that proves it is this
-// process's monotonic clock, from before the request that was answered.
-func (l *Lease) renew(ctx context.Context, stop <-chan struct{}, lost context.CancelCauseFunc) {
+// process's monotonic clock, from before the request that was answered; when a
+// whole lease has passed since, somebody else may have what this worker held.
+func (l *Lease) renew(ctx context.Context, proved time.Time, stop <-chan struct{}, lost context.CancelCauseFunc) {
 	ticker := time.NewTicker(l.Worker.Lease / 3)
 	defer ticker.Stop()
-	proved := time.Now()
 	for {
 		select {
 		case <-stop:
@@ -74,14 +79,14 @@ func (l *Lease) renew(ctx context.Context, stop <-chan struct{}, lost context.Ca
 		case <-ticker.C:
 		}
 		asked := time.Now()
-		err := l.renewOnce(ctx)
+		err := l.renewOnce(ctx, proved.Add(l.Worker.Lease))
 		switch {
 		case err == nil:
 			proved = asked
 		case errors.Is(err, storage.ErrLeaseLost):
 			lost(err)
 			return
-		case time.Since(proved) > l.Worker.Lease:
+		case time.Since(proved) >= l.Worker.Lease:
 			lost(fmt.Errorf("%w: %w", storage.ErrLeaseLost, err))
 			return
 		default:
@@ -90,8 +95,8 @@ func (l *Lease) renew(ctx context.Context, stop <-chan struct{}, lost context.Ca
 	}
 }
 
-func (l *Lease) renewOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.Worker.Lease)
+func (l *Lease) renewOnce(ctx context.Context, deadline time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	l.mu.Lock()
 	r := storage.RenewRequest{Worker: l.Worker.ID, Lease: l.Worker.Lease}

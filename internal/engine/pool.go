@@ -129,16 +129,15 @@ func (r *run) loop(ctx context.Context) error {
 				continue
 			}
 			if r.forced {
-				return fmt.Errorf("%d attempts did not stop within %s and were abandoned", r.running, r.Grace+r.Linger)
+				return fmt.Errorf("%w: %d attempts did not stop within %s and were abandoned", r.Shutdown, r.running, r.Grace+r.Linger)
 			}
 			r.forced, r.deadline = true, time.Now().Add(r.Linger)
 			r.cancel(r.Shutdown)
 		case <-done:
 			done = nil
 			r.stop()
-			if cause := context.Cause(ctx); errors.Is(cause, storage.ErrLeaseLost) {
-				return cause
-			}
+		case <-r.Lease.lost.Done():
+			return context.Cause(r.Lease.lost)
 		}
 	}
 }
@@ -177,25 +176,38 @@ func (r *run) write(ctx context.Context) error {
 }
 
 // finish writes. What happened must be recorded whatever becomes of ctx, so only
-// losing the lease ends the trying; a repeat is harmless (storage.Queue), but a
-// lost answer may have claimed, and what it applied is void the second time.
+// losing the lease, or an answer that will not change, ends the trying. A repeat is
+// harmless (storage.Queue), but a lost answer may have claimed, and what it applied
+// is void the second time.
 func (r *run) finish(ctx context.Context, claim *storage.ClaimRequest) (storage.Finished, error) {
 	for repeated := false; ; repeated = true {
-		wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.Lease.Worker.Lease)
+		wctx, cancel := context.WithTimeout(r.Lease.lost, r.Lease.Worker.Lease)
 		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: r.outcomes, Claim: claim})
 		cancel()
 		switch {
 		case err == nil && repeated:
 			return wrote, r.confirm(ctx, wrote.Applied)
-		case !errors.Is(err, context.DeadlineExceeded):
+		case err == nil, lasting(err):
 			return wrote, err
-		case errors.Is(context.Cause(ctx), storage.ErrLeaseLost), len(r.outcomes) == 0:
-			return wrote, err
+		}
+		pause := time.NewTimer(min(r.Poll, r.Lease.Worker.Lease/10))
+		select {
+		case <-pause.C:
+		case <-r.Lease.lost.Done():
+			pause.Stop()
+			return wrote, errors.Join(context.Cause(r.Lease.lost), err)
 		}
 		r.mu.Lock()
 		r.unsure = r.unsure || claim != nil
 		r.mu.Unlock()
 	}
+}
+
+// lasting reports an answer that trying again will not change.
+func lasting(err error) bool {
+	var schema *storage.SchemaError
+	var move *storage.TransitionError
+	return errors.Is(err, storage.ErrLeaseLost) || errors.Is(err, storage.ErrClosed) || errors.As(err, &schema) || errors.As(err, &move)
 }
 
 // confirm marks as applied what an earlier try whose answer was lost had applied.

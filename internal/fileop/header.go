@@ -57,6 +57,10 @@ func (e *LineError) Unwrap() error { return e.Err }
 // ours finds a line of ours and cuts what stands behind the marker.
 var ours = regexp.MustCompile(`^[ \t]*(?:--|#|//)[ \t]*sequencer:(.*)$`)
 
+// nearly finds a line that was meant to be one of ours: capitals, a blank before
+// the colon, no colon before a key.
+var nearly = regexp.MustCompile(`(?i)^[ \t]*(?:--|#|//)[ \t]*sequencer[ \t]*(?::|[ \t](?:` + strings.Join(keyNames(), "|") + `)\b)`)
+
 // ParseHeader reads the comments at the top of a file's text. It returns every
 // fault at once, each a *LineError that names file.
 func ParseHeader(file string, text []byte) (Header, error) {
@@ -72,6 +76,8 @@ func ParseHeader(file string, text []byte) (Header, error) {
 		top = top && isComment(line)
 		found := ours.FindSubmatch(line)
 		switch {
+		case found == nil && top && nearly.Match(line):
+			fault(errors.New("write a header line as \"sequencer: KEY VALUE\", in small letters and with the colon right behind"))
 		case found == nil:
 		case !top:
 			fault(errors.New("a sequencer: line below the first statement has no effect: move it to the top of the file"))

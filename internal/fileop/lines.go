@@ -14,6 +14,7 @@ const (
 // It serves one goroutine.
 type lines struct {
 	log  func(line string)
+	mask *strings.Replacer // takes secrets out
 	part []byte
 	kept []string
 }
@@ -46,6 +47,9 @@ func (l *lines) Close() error {
 
 func (l *lines) pass(line []byte) {
 	text := strings.TrimRight(strings.ToValidUTF8(string(line), "�"), "\r ")
+	if l.mask != nil {
+		text = l.mask.Replace(text)
+	}
 	if text == "" {
 		return
 	}

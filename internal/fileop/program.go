@@ -38,6 +38,8 @@ type program struct {
 	path    string
 	host    Host
 	backoff []time.Duration
+	tries   int
+	running *groups
 }
 
 func (p program) run(ctx context.Context) error {
@@ -46,18 +48,19 @@ func (p program) run(ctx context.Context) error {
 		return err
 	}
 	log := sequencer.Log(ctx)
-	stdout := &lines{log: func(s string) { log.InfoContext(ctx, "output", slog.String(keyStdout, s)) }}
-	stderr := &lines{log: func(s string) { log.InfoContext(ctx, "output", slog.String(keyStderr, s)) }}
+	mask := p.host.mask()
+	stdout := &lines{mask: mask, log: func(s string) { log.InfoContext(ctx, "output", slog.String(keyStdout, s)) }}
+	stderr := &lines{mask: mask, log: func(s string) { log.InfoContext(ctx, "output", slog.String(keyStderr, s)) }}
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env = append(os.Environ(), p.environment(ctx)...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.WaitDelay = grace
-	err = runGroup(cmd)
+	err = runGroup(cmd, p.running)
 	_ = errors.Join(stdout.Close(), stderr.Close()) // they only pass the last line on
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return fmt.Errorf("%s: %w", p.path, cause)
 	}
-	return p.verdict(err, stdout, stderr)
+	return p.verdict(ctx, err, stdout, stderr)
 }
 
 func (p program) environment(ctx context.Context) []string {
@@ -77,7 +80,7 @@ func (p program) environment(ctx context.Context) []string {
 }
 
 // verdict translates an exit code.
-func (p program) verdict(err error, stdout, stderr *lines) error {
+func (p program) verdict(ctx context.Context, err error, stdout, stderr *lines) error {
 	if errors.Is(err, exec.ErrWaitDelay) { // it succeeded, and left a child that keeps its output open
 		return nil
 	}
@@ -91,6 +94,9 @@ func (p program) verdict(err error, stdout, stderr *lines) error {
 		delay := time.Second
 		if len(p.backoff) > 0 {
 			delay = p.backoff[0]
+		}
+		if sequencer.Current(ctx).Number >= p.tries {
+			return fmt.Errorf("%w, and it has used up its tries: allow more with \"# sequencer: tries N\"", failure)
 		}
 		return sequencer.Release(delay)
 	case exitSkip:

@@ -4,6 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
 
 	"github.com/gosequencer/sequencer"
 )
@@ -16,9 +20,26 @@ type Host struct {
 	Migrations  []string                // names, for dependencies without a kind
 }
 
+// mask takes the database's URL and its password out of a text; nil = nothing to
+// take out.
+func (h Host) mask() *strings.Replacer {
+	const shown = "[database URL]"
+	var pairs []string
+	u, err := url.Parse(h.DatabaseURL)
+	if err != nil || u.User == nil {
+		return nil
+	}
+	pairs = append(pairs, h.DatabaseURL, shown)
+	if password, ok := u.User.Password(); ok && password != "" {
+		pairs = append(pairs, u.User.String()+"@", "***@", password, "***")
+	}
+	return strings.NewReplacer(pairs...)
+}
+
 // Register adds every operation of the set to reg.
 func (s *Set) Register(reg *sequencer.Registry, h Host) error {
 	var faults []error
+	seen := len(problems(reg))
 	for _, f := range s.Files {
 		deps, err := s.dependencies(f, h.Migrations)
 		if err != nil {
@@ -30,11 +51,27 @@ func (s *Set) Register(reg *sequencer.Registry, h Host) error {
 			options = append(options, sequencer.DependsOn(deps...))
 		}
 		if f.undo != nil {
-			options = append(options, sequencer.Undo(f.runner(f.undo, h)))
+			options = append(options, sequencer.Undo(s.runner(f, f.undo, h)))
 		}
-		sequencer.RegisterFunc(reg, f.Name, f.runner(f, h), options...)
+		sequencer.RegisterFunc(reg, f.Name, s.runner(f, f, h), options...)
+		for _, problem := range problems(reg)[seen:] {
+			faults = append(faults, fmt.Errorf("%s: %s", f.Path, place.ReplaceAllString(problem.Error(), "")))
+			seen++
+		}
 	}
 	return errors.Join(faults...)
+}
+
+// place is where in this package something was registered, which tells nobody
+// anything: the file does.
+var place = regexp.MustCompile(`^register \S+ at \S+: | at \S*register\.go:\d+`)
+
+// problems are those of a registry, one by one.
+func problems(reg *sequencer.Registry) []error {
+	if all, ok := reg.Err().(interface{ Unwrap() []error }); ok { //nolint:errorlint // it is joined, not wrapped
+		return all.Unwrap()
+	}
+	return nil
 }
 
 // options says what the header says, in the words of the registry.
@@ -68,14 +105,22 @@ func (f *File) options() []sequencer.RegisterOption {
 	return all
 }
 
+// tries is how many attempts there are.
+func (f *File) tries() int {
+	if f.Header.Tries == nil {
+		return 1
+	}
+	return *f.Header.Tries
+}
+
 // alone reports whether what the file does is outside the ledger's transaction.
 func (f *File) alone() bool { return f.Header.Transaction == Never || !f.SQL() }
 
 // runner is the function that runs what: the operation's own file or its rollback.
-func (f *File) runner(what *File, h Host) func(context.Context) error {
+func (s *Set) runner(f, what *File, h Host) func(context.Context) error {
 	switch {
 	case !what.SQL():
-		return program{path: what.Path, host: h, backoff: f.Header.Backoff}.run
+		return program{path: what.Path, host: h, backoff: f.Header.Backoff, tries: f.tries(), running: &s.running}.run
 	case f.Header.Transaction == Never:
 		return func(ctx context.Context) error { return runAlone(ctx, h.DB, what) }
 	case f.alone(): // an SQL rollback of an executable

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +19,7 @@ import (
 type Set struct {
 	Files   []*File
 	Notices []string // what lies there and is no operation
+	running groups
 }
 
 // File is one operation.
@@ -89,6 +92,10 @@ func load(path string) (*File, string, error) {
 	}
 	if f.SQL() {
 		f.text = string(text)
+		return f, "", nil
+	}
+	if err := checkScript(text); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", path, err)
 	}
 	return f, "", nil
 }
@@ -128,11 +135,38 @@ func loadRollback(path string) (*File, error) {
 		return nil, err
 	case !isSQL(path) && !runnable(info):
 		return nil, errors.New("it is neither .sql nor executable")
-	case !isSQL(path):
-		return &File{Path: path}, nil
 	}
 	text, err := os.ReadFile(path)
+	if err == nil && !isSQL(path) {
+		return &File{Path: path}, checkScript(text)
+	}
 	return &File{Path: path, text: string(text)}, err
+}
+
+// checkScript finds what would make the kernel refuse a script with an error that
+// does not say why.
+func checkScript(text []byte) error {
+	if runtime.GOOS == "windows" || !isText(text) {
+		return nil
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	rest, ok := strings.CutPrefix(line, "#!")
+	words := strings.Fields(rest)
+	switch {
+	case !ok || len(words) == 0:
+		return errors.New("a script needs a first line that says what runs it, such as #!/bin/sh")
+	case strings.HasSuffix(line, "\r"):
+		return errors.New("its #! line ends in CRLF, which no system runs: save it with line ends of LF")
+	}
+	if _, err := os.Stat(words[0]); err != nil {
+		return fmt.Errorf("its #! line names %s: there is no such program", words[0])
+	}
+	if filepath.Base(words[0]) == "env" && len(words) > 1 && !strings.ContainsAny(words[1], "-=") {
+		if _, err := exec.LookPath(words[1]); err != nil {
+			return fmt.Errorf("its #! line names %s: there is no such program in PATH", words[1])
+		}
+	}
+	return nil
 }
 
 // lostItsBit is an error for a script that a copy or an archive made unusable: to

@@ -89,7 +89,7 @@ func (e *enqueuing) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if repeated {
+	if e.repeated = repeated; repeated {
 		_, err = e.explain(ctx, r.Executions, e.all())
 	} else {
 		err = e.write(ctx, flows)

@@ -239,7 +239,7 @@ func (e *enqueuing) explain(ctx context.Context, rows []storage.Execution, left 
 	if err != nil {
 		return nil, err
 	}
-	e.repeated = len(present) > 0
+	e.repeated = e.repeated || len(present) > 0
 	var again []storage.Execution
 	for i := range rows {
 		x := &rows[i]
