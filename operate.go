@@ -127,12 +127,22 @@ func (s *Sequencer) Resolve(ctx context.Context, nameOrID string, as Resolution,
 	})
 }
 
-// Cancel withdraws an execution, named by operation or id: one that waits will not
-// start, one that runs is asked to stop. reason goes into the audit log.
+// Cancel withdraws an execution, named by operation (its newest that is not over)
+// or id: one that waits will not start, one that runs is asked to stop. reason goes
+// into the audit log.
 func (s *Sequencer) Cancel(ctx context.Context, nameOrID, reason string) error {
 	row, err := s.find(ctx, nameOrID)
 	if err != nil {
 		return err
+	}
+	if row.State.Over() && row.Name == s.present(nameOrID) { // what was done since does not hide what waits
+		open, err := s.store.Executions(ctx, storage.Filter{
+			Name: row.Name, Kinds: []storage.Kind{row.Kind}, States: []storage.State{storage.Pending, storage.Running}, Limit: 1,
+		})
+		if err != nil {
+			return err
+		}
+		row = append(open, row)[0]
 	}
 	if _, err := s.store.Operate(ctx, storage.Order{
 		Action: storage.ActCancel, IDs: []storage.ID{row.ID}, Actor: s.cfg.Actor, Reason: reason,

@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -130,7 +131,11 @@ func buildPlan(reg *Registry, snap snapshot, opts RunOptions) (*Plan, error) {
 	if err := p.addOperations(); err != nil {
 		return nil, err
 	}
-	if err := p.link(); err != nil {
+	err = p.link()
+	if len(p.plan.Interrupted) > 0 && errors.Is(err, ErrDependencyExcluded) { // that is what to settle first
+		err = errors.Join(&InterruptedError{Names: p.plan.Interrupted}, err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &p.plan, nil

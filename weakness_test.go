@@ -524,6 +524,10 @@ func TestW39MigrationsAndOperationsKeepTheirPlaces(t *testing.T) {
 	l.expect(first, "up 20240102000000_table", second, third, "up 20240103000001_index") // S3.4: at equal timestamps the migration first
 }
 
+func migrationNamed(name string) migration.Migration {
+	return migration.Migration{Version: 20240101000000, Name: name}
+}
+
 // fakeSource is a Source in memory; goose's is tested with real databases.
 type fakeSource struct {
 	l    *lab

@@ -173,3 +173,66 @@ func TestACancelledExecutionHearsOfItWithTheNextRenewal(t *testing.T) {
 		}
 	})
 }
+
+// failing is a store whose server comes and goes.
+type failing struct {
+	storage.Store
+	finish, renew atomic.Pointer[error]
+	lost          atomic.Bool // the next Finish is carried out and its answer lost
+}
+
+var errGone = errors.New("connection reset")
+
+func (f *failing) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
+	if err := f.finish.Load(); err != nil && len(r.Outcomes) > 0 {
+		return storage.Finished{}, *err
+	}
+	done, err := f.Store.Finish(ctx, r)
+	if len(r.Outcomes) > 0 && f.lost.CompareAndSwap(true, false) {
+		return storage.Finished{}, errGone
+	}
+	return done, err
+}
+
+func (f *failing) Renew(ctx context.Context, r storage.RenewRequest) (storage.Renewed, error) {
+	if err := f.renew.Load(); err != nil {
+		return storage.Renewed{}, *err
+	}
+	return f.Store.Renew(ctx, r)
+}
+
+func TestAnOutcomeOutlivesABrokenConnectionAndALostAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &failing{Store: memory.New()}
+		store.lost.Store(true)
+		runs := 0
+		err := serve(t.Context(), t, store, 1, 1, func(context.Context, storage.Execution) storage.State {
+			runs++
+			store.finish.Store(&errGone)
+			time.AfterFunc(10*time.Second, func() { store.finish.Store(nil) })
+			return storage.Completed
+		})
+		if err != nil || runs != 1 {
+			t.Errorf("ran %d times, %v; want once, recorded when the server is back", runs, err)
+		}
+	})
+}
+
+func TestAServerThatStaysAwayEndsThePoolWithTheLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &failing{Store: memory.New()}
+		ctx, stop := context.WithCancel(t.Context())
+		began := time.Now()
+		err := serve(ctx, t, store, 1, 1, func(context.Context, storage.Execution) storage.State {
+			store.finish.Store(&errGone)
+			store.renew.Store(&errGone)
+			stop()
+			return storage.Completed
+		})
+		if took := time.Since(began); !errors.Is(err, storage.ErrLeaseLost) || took > 31*time.Second {
+			t.Errorf("ended after %s with %v; want ErrLeaseLost within the lease of 30s", took, err)
+		}
+	})
+}

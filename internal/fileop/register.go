@@ -68,7 +68,7 @@ var place = regexp.MustCompile(`^register \S+ at \S+: | at \S*register\.go:\d+`)
 
 // problems are those of a registry, one by one.
 func problems(reg *sequencer.Registry) []error {
-	if all, ok := reg.Err().(interface{ Unwrap() []error }); ok { //nolint:errorlint // it is joined, not wrapped
+	if all, ok := reg.Err().(interface{ Unwrap() []error }); ok {
 		return all.Unwrap()
 	}
 	return nil

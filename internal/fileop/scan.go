@@ -161,7 +161,7 @@ func checkScript(text []byte) error {
 	if _, err := os.Stat(words[0]); err != nil {
 		return fmt.Errorf("its #! line names %s: there is no such program", words[0])
 	}
-	if filepath.Base(words[0]) == "env" && len(words) > 1 && !strings.ContainsAny(words[1], "-=") {
+	if filepath.Base(words[0]) == "env" && len(words) > 1 && !strings.HasPrefix(words[1], "-") && !strings.Contains(words[1], "=") {
 		if _, err := exec.LookPath(words[1]); err != nil {
 			return fmt.Errorf("its #! line names %s: there is no such program in PATH", words[1])
 		}
