@@ -225,7 +225,7 @@ func (s *Sequencer) rollbackTarget(name string, newest map[string]storage.Execut
 		return row, fmt.Errorf("%s: %w", reg.name, ErrNotExecuted)
 	case row.State == storage.RolledBack:
 		return row, fmt.Errorf("%s: %w", reg.name, ErrAlreadyRolledBack)
-	case row.State != storage.Completed && !(o.Force && row.State == storage.Failed):
+	case row.State != storage.Completed && (!o.Force || row.State != storage.Failed):
 		return row, fmt.Errorf("%s: %w: its newest execution is %s", reg.name, ErrNotExecuted, row.State)
 	}
 	return row, nil

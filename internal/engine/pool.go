@@ -137,7 +137,7 @@ func (r *run) loop(ctx context.Context) error {
 			done = nil
 			r.stop()
 		case <-r.Lease.lost.Done():
-			return context.Cause(r.Lease.lost)
+			return context.Cause(r.Lease.lost) //nolint:contextcheck // the lease outlives ctx
 		}
 	}
 }
@@ -182,7 +182,7 @@ func (r *run) write(ctx context.Context) error {
 func (r *run) finish(ctx context.Context, claim *storage.ClaimRequest) (storage.Finished, error) {
 	for repeated := false; ; repeated = true {
 		wctx, cancel := context.WithTimeout(r.Lease.lost, r.Lease.Worker.Lease)
-		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: r.outcomes, Claim: claim})
+		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: r.outcomes, Claim: claim}) //nolint:contextcheck // the lease outlives ctx
 		cancel()
 		switch {
 		case err == nil && repeated:
@@ -195,7 +195,7 @@ func (r *run) finish(ctx context.Context, claim *storage.ClaimRequest) (storage.
 		case <-pause.C:
 		case <-r.Lease.lost.Done():
 			pause.Stop()
-			return wrote, errors.Join(context.Cause(r.Lease.lost), err)
+			return wrote, errors.Join(context.Cause(r.Lease.lost), err) //nolint:contextcheck // the lease outlives ctx
 		}
 		r.mu.Lock()
 		r.unsure = r.unsure || claim != nil

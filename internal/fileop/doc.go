@@ -37,7 +37,7 @@
 // stderr become the error.
 //
 //	exit   0  done
-//	     75  not yet: try again after the backoff, without an error (EX_TEMPFAIL)
+//	     75  not yet: try again after the backoff, within tries, without an error (EX_TEMPFAIL)
 //	     100  skipped for good; the last line of stdout is the reason
 //	     101  skipped for now: the next run offers it again
 //	     102  failed for good, whatever tries are left

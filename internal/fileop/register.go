@@ -23,13 +23,11 @@ type Host struct {
 // mask takes the database's URL and its password out of a text; nil = nothing to
 // take out.
 func (h Host) mask() *strings.Replacer {
-	const shown = "[database URL]"
-	var pairs []string
 	u, err := url.Parse(h.DatabaseURL)
-	if err != nil || u.User == nil {
+	if err != nil || u.Host == "" {
 		return nil
 	}
-	pairs = append(pairs, h.DatabaseURL, shown)
+	pairs := []string{h.DatabaseURL, "[database URL]"}
 	if password, ok := u.User.Password(); ok && password != "" {
 		pairs = append(pairs, u.User.String()+"@", "***@", password, "***")
 	}
