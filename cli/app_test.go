@@ -102,7 +102,11 @@ var operations = map[string]func(*sequencer.Registry){
 	"async":   add("20240109000000_async", did("async"), sequencer.Mark[sequencer.Async]()),
 	"allowed": add("20240110000000_allowed", func(context.Context) error { return errors.New("never mind") }, sequencer.Mark[sequencer.AllowedToFail]()),
 	"forever": add("20240111000000_forever", did("forever"), sequencer.Irreversible()),
-	"later":   func(reg *sequencer.Registry) { sequencer.Register(reg, "20240112000000_later", sequencer.Make[later]) },
+	"slow": add("20240115000000_slow", func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}, sequencer.Timeout(30*time.Millisecond)),
+	"later": func(reg *sequencer.Registry) { sequencer.Register(reg, "20240112000000_later", sequencer.Make[later]) },
 	"stop": add("20240113000000_stop", func(ctx context.Context) error {
 		if os.Getenv("MENDED") != "" {
 			return nil
@@ -119,6 +123,17 @@ var operations = map[string]func(*sequencer.Registry){
 		}
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}, sequencer.Mark[sequencer.TxNever]()),
+	"hang": add("20240116000000_a_name_that_is_too_long_for_a_narrow_terminal", func(context.Context) error {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			return err
+		}
+		time.Sleep(200 * time.Millisecond)
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			return err
+		}
+		time.Sleep(time.Minute)
+		return nil
+	}),
 	"old":      add("20230101000000_old", did("old")),
 	"customer": func(reg *sequencer.Registry) { sequencer.Register(reg, "sync_customer", sequencer.Make[customer]) },
 	"cycle": func(reg *sequencer.Registry) {

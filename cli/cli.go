@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,8 +22,10 @@ import (
 type Opened struct {
 	Seq     *sequencer.Sequencer
 	DB      *sql.DB      // where imports read; nil = nowhere
-	Notices []string     // for validate -v
+	Notices []string     // for validate
+	Warning string       // why there may be nothing to do, for process, verify and wait
 	Close   func() error // called when the command has ended; nil = nothing to close
+	Abort   func()       // called before the process ends without waiting; nil = nothing to stop
 }
 
 // Opener makes a sequencer from flags of its own, when a command needs one. The
@@ -29,8 +33,16 @@ type Opened struct {
 type Opener interface {
 	// Flags adds to the flags that every command has.
 	Flags(flags *pflag.FlagSet)
-	// Open is called at most once. log writes to stderr, with -v only.
+	// Open is called at most once. An opener that also has OperationsDir() string
+	// makes operations of files, and make writes such.
+	// log writes to stderr, with -v only.
 	Open(ctx context.Context, log *slog.Logger) (*Opened, error)
+}
+
+// fileOpener is an Opener whose operations are files.
+type fileOpener interface {
+	Opener
+	OperationsDir() string
 }
 
 // Option changes the tree.
@@ -62,7 +74,7 @@ func Main(ctx context.Context, seq *sequencer.Sequencer, args []string, in io.Re
 	a.root.SetIn(in)
 	a.root.SetOut(out)
 	a.root.SetErr(errOut)
-	return untilSignal(ctx, errOut, func(ctx context.Context) int {
+	return untilSignal(ctx, errOut, a.abort, func(ctx context.Context) int {
 		ran, err := a.root.ExecuteContextC(ctx)
 		if err == nil {
 			return exitOK
@@ -83,6 +95,7 @@ type app struct {
 	verbose bool
 	noColor bool
 	ui      *ui // of the command that runs
+	opened  atomic.Pointer[Opened]
 }
 
 func newApp(name string, seq *sequencer.Sequencer, options []Option) *app {
@@ -108,7 +121,7 @@ func newApp(name string, seq *sequencer.Sequencer, options []Option) *app {
 	a.opener.Flags(flags)
 	a.root.AddCommand(
 		newProcess(a), newPlan(a), newStatus(a), newVerify(a), newWait(a), newValidate(a),
-		newExecute(a), newRollback(a), newRetry(a), newResolve(a), newUnlock(a),
+		newExecute(a), newRollback(a), newRetry(a), newResolve(a), newCancel(a), newUnlock(a),
 		newMake(a), newImport(a), newVersion(a),
 	)
 	a.root.AddCommand(a.extra...)
@@ -131,7 +144,8 @@ func (r ready) Open(context.Context, *slog.Logger) (*Opened, error) {
 type session struct {
 	*ui
 	*Opened
-	args []string
+	args  []string
+	files bool // operations are files
 }
 
 // with makes a command of a body: streams, an open sequencer, and its end.
@@ -142,6 +156,8 @@ func (a *app) with(body func(ctx context.Context, s *session) error) func(*cobra
 			return err
 		}
 		s.Opened = opened
+		_, s.files = a.opener.(fileOpener)
+		a.opened.Store(opened)
 		if s.DB == nil {
 			s.DB = a.db
 		}
@@ -153,10 +169,28 @@ func (a *app) with(body func(ctx context.Context, s *session) error) func(*cobra
 	})
 }
 
+// abort stops at once what would outlive the process.
+func (a *app) abort() {
+	if opened := a.opened.Load(); opened != nil && opened.Abort != nil {
+		opened.Abort()
+	}
+}
+
 // without is with for commands that need no sequencer.
 func (a *app) without(body func(ctx context.Context, s *session) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		a.ui = newUI(a, cmd)
-		return body(cmd.Context(), &session{ui: a.ui, args: args})
+		ctx := cmd.Context()
+		err := body(ctx, &session{ui: a.ui, args: args})
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			err = &stoppedError{err}
+		}
+		if a.ui.out.err != nil {
+			if _, answered := errors.AsType[*exitError](err); answered { // it has not been
+				err = nil
+			}
+			err = errors.Join(err, fmt.Errorf("writing the answer: %w", a.ui.out.err))
+		}
+		return err
 	}
 }

@@ -78,7 +78,7 @@ func (d *display) locked(change func()) {
 	}
 	change()
 	if d.ui.live && len(d.running) > 0 {
-		fmt.Fprint(d.ui.out, text.Trim(d.line(), d.ui.width()-1)) // one that wraps cannot be taken away
+		fmt.Fprint(d.ui.out, d.line(d.ui.width()-spare)) // one that wraps cannot be taken away
 		d.shown = true
 	}
 }
@@ -190,18 +190,30 @@ func kindWord(k storage.Kind) string {
 
 var spinner = []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"}
 
-// line shows the task that started last, and how many run beside it.
-func (d *display) line() string {
+// spare is how many columns the live line leaves free, for ^C and the cursor.
+const spare = 3
+
+// line shows the task that started last, and how many run beside it. Where that
+// is too wide the name gives way.
+func (d *display) line(width int) string {
 	t := d.running[len(d.running)-1]
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s %s  %s", d.ui.paint(cyan, spinner[d.frame%len(spinner)]), t.what, t.name, d.ui.paint(cyan, "RUNNING"))
 	ran := time.Since(t.began)
+	head := d.ui.paint(cyan, spinner[d.frame%len(spinner)]) + " " + t.what + " "
+	tail := d.tail(t, ran)
+	const least = 8
+	room := max(least, width-text.StringWidthWithoutEscSequences(head+tail))
+	return text.Trim(head+text.Snip(t.name, room, "…")+tail, width)
+}
+
+// tail is what stands behind the name.
+func (d *display) tail(t *runningTask, ran time.Duration) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "  %s %s", d.ui.paint(cyan, "RUNNING"), elapsed(ran.Truncate(redraw)))
 	if t.total > 0 {
 		b.WriteString(" " + bar(t.done, t.total, ran))
 	} else if t.done > 0 {
 		fmt.Fprintf(&b, " %d", t.done)
 	}
-	fmt.Fprintf(&b, " %s", elapsed(ran.Truncate(redraw)))
 	if d.tasks > 1 {
 		fmt.Fprintf(&b, "  %d/%d", d.over, d.tasks)
 	}

@@ -39,6 +39,7 @@
 //	          and "last_run"; with --history {"executions":[…]}
 //	execute   {"id","name","state","duplicate"}
 //	retry, resolve  {"name","state"}
+//	cancel    {"name","cancelled"}
 //	unlock    {"unlocked","holder"}
 //	validate  {"valid","notices"}
 //	verify, wait  {"ready","pending","in_flight","failed","interrupted","drift"}

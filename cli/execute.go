@@ -26,7 +26,8 @@ func newExecute(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "execute NAME",
 		Short: "Run one operation, again if it is done",
-		Long: "Runs one operation here and now, or queues it if it is asynchronous. It does not look at history:\n" +
+		Long: "Runs one operation here and now, or queues it if it is asynchronous, where it stays: no worker in this\n" +
+			"release takes it, cancel takes it back. It does not look at history:\n" +
 			"what is done runs again, as a new execution.",
 		Example: "  " + a.root.Name() + ` execute sync_customer --input '{"customer_id": 42}'`,
 		Args:    takes("NAME"),
@@ -136,6 +137,9 @@ func (w *witness) conclude(s *session, err error) error {
 	}
 	if err != nil {
 		return err
+	}
+	if w.result.State == storage.Pending && !w.result.Duplicate {
+		s.sayf("warning: no worker in this release takes %s from its queue: %s cancel %[1]s takes it back", w.result.Name, s.ui.name)
 	}
 	if s.json {
 		s.document(w.result)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -34,7 +33,7 @@ func ExitCode(err error) int {
 		return coded.code
 	case errors.As(err, &usage), errors.Is(err, sequencer.ErrTimestamp):
 		return exitUsage
-	case errors.Is(err, errStopped), errors.Is(err, sequencer.ErrShutdown), errors.Is(err, context.Canceled):
+	case errors.Is(err, errStopped), errors.Is(err, sequencer.ErrShutdown):
 		return exitInterrupted
 	case errors.Is(err, sequencer.ErrGuard):
 		return exitBlocked
@@ -52,6 +51,13 @@ type exitError struct {
 }
 
 func (e *exitError) Error() string { return e.text }
+
+// stoppedError is what came of a command whose context ended under it, told from
+// an operation that was cancelled or timed out by itself.
+type stoppedError struct{ error }
+
+func (e *stoppedError) Is(target error) bool { return target == errStopped }
+func (e *stoppedError) Unwrap() error        { return e.error }
 
 // usageError is a command line that cannot be meant.
 type usageError struct{ err error }

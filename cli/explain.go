@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,11 +14,11 @@ import (
 func explain(err error) string {
 	var run *sequencer.RunError
 	if !errors.As(err, &run) {
-		return err.Error()
+		return plainly(err)
 	}
 	var lines []string
 	for _, f := range run.Failures {
-		lines = append(lines, f.Error())
+		lines = append(lines, plainly(f))
 	}
 	for _, u := range run.Undo {
 		lines = append(lines, u.Error())
@@ -26,6 +27,17 @@ func explain(err error) string {
 		lines = append(lines, "the run is "+string(run.State))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// plainly leaves out of a timeout what context adds to it.
+func plainly(err error) string {
+	text := err.Error()
+	if errors.Is(err, sequencer.ErrTimeout) {
+		for _, e := range []error{context.DeadlineExceeded, context.Canceled} {
+			text = strings.ReplaceAll(text, ": "+e.Error(), "")
+		}
+	}
+	return text
 }
 
 // hint names the command that helps, "" if none does.

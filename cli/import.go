@@ -29,8 +29,13 @@ func newImport(a *app) *cobra.Command {
 			"  goose  the versions that goose's table lists as applied, for the history; goose's table stays in use\n" +
 			"  oto    the rows of a one-time-operations table: name, dispatched, processed_at",
 		Example: "  " + a.root.Name() + " import --driver oto --table operations --dry-run",
-		Args:    takes(),
-		RunE:    a.with(c.body),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && (args[0] == "goose" || args[0] == "oto") {
+				return usagef("unexpected argument %q: do you mean --driver %[1]s?", args[0])
+			}
+			return takes()(cmd, args)
+		},
+		RunE: a.with(c.body),
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.driver, "driver", "", "goose or oto")
@@ -74,8 +79,7 @@ func (c *importCommand) body(ctx context.Context, s *session) error {
 		}})
 	}
 	if !c.dryRun && len(fresh) > 0 {
-		ok, err := s.confirm(c.yes, "import %s", count(len(fresh), "execution"))
-		if !ok || err != nil {
+		if err := s.confirm(ctx, c.yes, "import %s", count(len(fresh), "execution")); err != nil {
 			return err
 		}
 		if result.Imported, err = c.write(ctx, s, fresh); err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 type makeCommand struct {
 	o         scaffold.Options
 	abilities map[string]*bool
+	files     fileOpener // nil = operations are Go
+	asGo      bool
 }
 
 func newMake(a *app) *cobra.Command {
@@ -34,10 +37,15 @@ func newMake(a *app) *cobra.Command {
 	f.StringSliceVar(&c.o.Tags, "tags", nil, "its tags")
 	f.StringVar(&c.o.Queue, "queue", "", "the queue it waits in")
 	f.DurationVar(&c.o.Timeout, "timeout", 0, "how long an attempt may take")
-	f.StringVar(&c.o.Dir, "dir", "operations", "the directory to write to")
+	f.StringVar(&c.o.Dir, "dir", "", "the directory to write to (default operations)")
 	f.StringVar(&c.o.Package, "package", "", "the package, by default that of the directory")
 	f.BoolVar(&c.o.Test, "test", false, "write a test too")
-	f.BoolVar(&c.o.SQL, "sql", false, "write an SQL file for the stock command")
+	if files, ok := a.opener.(fileOpener); ok {
+		c.files = files
+		cmd.Long = "Writes an SQL operation named by the present time in UTC and NAME; with --go one for an application."
+		f.BoolVar(&c.asGo, "go", false, "write Go for an application")
+	}
+	f.BoolVar(&c.o.SQL, "sql", c.files != nil, "write an SQL file for the stock command")
 	f.BoolVar(&c.o.Force, "force", false, "overwrite an operation of that name")
 	return cmd
 }
@@ -49,6 +57,11 @@ func (c *makeCommand) body(_ context.Context, s *session) error {
 			c.o.Abilities = append(c.o.Abilities, ability.Flag)
 		}
 	}
+	dir := "operations"
+	if c.files != nil {
+		c.o.SQL, dir = !c.asGo, c.files.OperationsDir()
+	}
+	c.o.Dir = cmp.Or(c.o.Dir, dir)
 	if c.o.Timeout < 0 {
 		return usagef("--timeout %s: want a duration above zero", c.o.Timeout)
 	}

@@ -37,11 +37,17 @@ func (c *planCommand) body(ctx context.Context, s *session) error {
 	default:
 		return usagef("--format %s: want text, json or dot", c.format)
 	}
+	if c.format == "dot" && s.json {
+		return usagef("--json and --format dot exclude each other: give one of them")
+	}
 	o, err := c.run.options()
 	if err != nil {
 		return err
 	}
 	c.run.announce(s.ui)
+	if err := c.run.checkTags(ctx, s.Seq); err != nil {
+		return err
+	}
 	return preview(ctx, s, o, c.format)
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,10 @@ func (c *processCommand) body(ctx context.Context, s *session) error {
 	}
 	o.Slots = c.slots
 	c.run.announce(s.ui)
+	s.warn()
+	if err := c.run.checkTags(ctx, s.Seq); err != nil {
+		return err
+	}
 	if c.dryRun {
 		return preview(ctx, s, o, "text")
 	}
@@ -93,12 +98,22 @@ func (s *session) conclude(report *sequencer.Report, err error) error {
 		s.document(doc)
 		return err
 	}
-	if report.RunID == "" {
+	switch {
+	case report.RunID != "":
+		s.printf("%s", summary(report))
+	case report.Plan != nil && report.Plan.Filtered > 0:
+		s.printf("Nothing pending with these filters; %d pending without them.", report.Plan.Filtered)
+	default:
 		s.printf("Nothing pending.")
-		return err
 	}
-	s.printf("%s", summary(report))
 	return err
+}
+
+// warn says on stderr why there may be nothing to do.
+func (s *session) warn() {
+	if s.Warning != "" {
+		s.sayf("warning: %s", s.Warning)
+	}
 }
 
 // summary is one line with the numbers of a run (S34.5).
@@ -190,6 +205,23 @@ func (r *runFlags) options() (sequencer.RunOptions, error) {
 		return o, usagef("unknown orchestrator %q: there is sequential", r.method)
 	}
 	return o, nil
+}
+
+// checkTags refuses a tag that no operation has: a typo is no "nothing to do".
+// Repeat shows what is done too.
+func (r *runFlags) checkTags(ctx context.Context, seq *sequencer.Sequencer) error {
+	for _, tag := range r.tags {
+		tag = strings.TrimPrefix(tag, "-")
+		plan, err := seq.Preview(ctx, sequencer.RunOptions{Tags: []string{tag}, Repeat: true})
+		if err != nil { // it has something to refuse, or the run itself will tell
+			continue
+		}
+		has := slices.ContainsFunc(plan.Tasks, func(t sequencer.Task) bool { return t.Kind == storage.Ordered })
+		if !has && len(plan.Scheduled)+len(plan.InFlight)+len(plan.Interrupted) == 0 {
+			return usagef("no operation has the tag %q", tag)
+		}
+	}
+	return nil
 }
 
 // announce says which options are in effect (S34.3).

@@ -2,11 +2,15 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/migration"
+	"github.com/gosequencer/sequencer/storage"
 )
 
 // rollbackCommand undoes one operation, or what a selection names.
@@ -59,19 +63,56 @@ func (c *rollbackCommand) body(ctx context.Context, s *session) error {
 	c.o.Isolate = c.o.Isolate || c.o.WaitLock > 0
 	names, err := s.Seq.PreviewRollback(ctx, name, c.o)
 	if err != nil {
-		return err
+		return c.why(ctx, s, name, err)
 	}
 	if c.dryRun {
 		return c.preview(s, names)
 	}
-	ok, err := s.confirm(c.yes, "%s", question(names))
-	if !ok || err != nil {
+	if err := s.confirm(ctx, c.yes, "%s", question(names)); err != nil {
 		return err
 	}
 	d := newDisplay(s.ui)
 	report, err := s.Seq.Rollback(sequencer.WithObserver(ctx, d.observe), name, c.o)
 	d.close()
 	return s.conclude(report, err)
+}
+
+// why says more of a refusal than the library can know.
+func (c *rollbackCommand) why(ctx context.Context, s *session, name string, err error) error {
+	if errors.Is(err, sequencer.ErrOperationNotFound) {
+		st, findErr := s.Seq.Status(ctx)
+		if findErr == nil && slices.ContainsFunc(st.Migrations, func(m migration.Migration) bool { return m.Name == name }) {
+			return fmt.Errorf("%s is a migration: migrations are never rolled back; write a new one that undoes it", name)
+		}
+	}
+	if s.files && name != "" && errors.Is(err, sequencer.ErrNotRollbackable) {
+		return fmt.Errorf("%s: %w: name the file that undoes it in its header, as \"sequencer: rollback FILE\"", name, sequencer.ErrNotRollbackable)
+	}
+	if !c.o.Last || !errors.Is(err, sequencer.ErrNotRollbackable) {
+		return err
+	}
+	store := s.Seq.Store()
+	runs, findErr := store.Flows(ctx, storage.FlowFilter{Kinds: []storage.FlowKind{storage.FlowRun}, Limit: 1})
+	if findErr != nil || len(runs) == 0 {
+		return err
+	}
+	rows, findErr := store.Executions(ctx, storage.Filter{FlowID: runs[0].ID, Kinds: []storage.Kind{storage.Ordered}, Limit: 10_000})
+	if findErr != nil {
+		return err
+	}
+	has := func(state storage.State) bool {
+		return slices.ContainsFunc(rows, func(row storage.Execution) bool { return row.State == state })
+	}
+	reason := "none of its operations completed"
+	switch {
+	case len(rows) == 0:
+		reason = "it ran no operation"
+	case has(storage.Completed):
+		reason = "what it completed has no rollback"
+	case has(storage.RolledBack):
+		reason = "what it did is rolled back already"
+	}
+	return fmt.Errorf("nothing to undo of the last run, %s: %s", runs[0].ID, reason)
 }
 
 func question(names []string) string {

@@ -14,8 +14,9 @@ import (
 var errStopped = errors.New("stopped by a signal")
 
 // untilSignal runs fn with a context that the first SIGINT or SIGTERM ends. A
-// second one does not wait for fn: the caller is expected to end the process.
-func untilSignal(ctx context.Context, errOut io.Writer, fn func(ctx context.Context) int) int {
+// second one calls abort and does not wait for fn: the caller is expected to end
+// the process.
+func untilSignal(ctx context.Context, errOut io.Writer, abort func(), fn func(ctx context.Context) int) int {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	signals := make(chan os.Signal, 2)
@@ -29,7 +30,9 @@ func untilSignal(ctx context.Context, errOut io.Writer, fn func(ctx context.Cont
 		case c := <-code:
 			return c
 		case <-signals:
-			if ctx.Err() != nil {
+			if errors.Is(context.Cause(ctx), errStopped) {
+				abort()
+				fmt.Fprintln(errOut, "\naborted; what was running may be half done: see status")
 				return exitInterrupted
 			}
 			fmt.Fprintln(errOut, "stopping: press Ctrl-C again to abort")

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/storage"
@@ -31,6 +34,9 @@ func readStatus(ctx context.Context, seq *sequencer.Sequencer) (*state, error) {
 	}
 	st := &state{Status: status, entries: entriesOf(status.Newest)}
 	st.adopted()
+	if err := st.readUnlisted(ctx, seq.Store()); err != nil {
+		return nil, err
+	}
 	if err := st.readCancelled(ctx, seq.Store()); err != nil {
 		return nil, err
 	}
@@ -54,17 +60,17 @@ func entriesOf(rows []storage.Execution) []entry {
 // adopted adds migrations that are applied and that the ledger has no row of:
 // their source's table is the truth.
 func (st *state) adopted() {
-	known := map[string]int{}
+	known := map[int64]int{} // by version: a file may have been renamed
 	for i, e := range st.entries {
-		if e.Kind == storage.Migration {
-			known[e.Name] = i + 1
+		if v, ok := versionOf(e.Name); ok && e.Kind == storage.Migration {
+			known[v] = i + 1
 		}
 	}
 	for _, m := range st.Migrations {
 		if !m.Applied() {
 			continue
 		}
-		if at := known[m.Name]; at > 0 && st.entries[at-1].State == storage.Completed {
+		if at := known[m.Version]; at > 0 && st.entries[at-1].State == storage.Completed {
 			continue
 		} else if at > 0 { // applied by somebody else after it failed here
 			st.entries[at-1].State, st.entries[at-1].FinishedAt = storage.Completed, m.AppliedAt
@@ -74,6 +80,29 @@ func (st *state) adopted() {
 			Name: m.Name, Kind: storage.Migration, State: storage.Completed, CreatedAt: m.AppliedAt, FinishedAt: m.AppliedAt,
 		}})
 	}
+}
+
+func versionOf(migration string) (int64, bool) {
+	digits, _, _ := strings.Cut(migration, "_")
+	v, err := strconv.ParseInt(digits, 10, 64)
+	return v, err == nil
+}
+
+// readUnlisted adds what is queued or runs outside deploy work. What has yet to
+// become due is left out.
+func (st *state) readUnlisted(ctx context.Context, store storage.Store) error {
+	rows, err := store.Executions(ctx, storage.Filter{
+		States: []storage.State{storage.Pending, storage.Running}, Kinds: []storage.Kind{storage.Unlisted}, Limit: 1000,
+	})
+	if err != nil && !isMissingLedger(err) {
+		return err
+	}
+	now := time.Now()
+	rows = slices.DeleteFunc(rows, func(row storage.Execution) bool {
+		return row.State == storage.Pending && row.Attempts() == 0 && row.DueAt.After(now)
+	})
+	st.entries = append(st.entries, entriesOf(rows)...)
+	return nil
 }
 
 // readCancelled finds what was never started and has not been run since. The

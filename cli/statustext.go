@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/gosequencer/sequencer"
@@ -47,7 +48,25 @@ func (u *ui) executions(entries []entry) {
 		}
 		rows[i] = []string{kindWord(e.Kind), e.Name, stateWord(e), e.Method, stamp(e.StartedAt), stamp(e.FinishedAt), took, remark(e)}
 	}
-	u.table([]string{"type", "name", "state", "method", "executed (UTC)", "ended (UTC)", "took", "remark"}, rows)
+	u.fitted([]string{"type", "name", "state", "method", "executed (UTC)", "ended (UTC)", "took", "remark"}, rows)
+}
+
+// fitted is the table, without method and ended where the terminal is too narrow,
+// or as blocks of lines.
+func (u *ui) fitted(header []string, rows [][]string) {
+	for _, spare := range []string{"", "method", "ended (UTC)"} {
+		if i := slices.Index(header, spare); i >= 0 {
+			header = slices.Delete(header, i, i+1)
+			for j := range rows {
+				rows[j] = slices.Delete(rows[j], i, i+1)
+			}
+		}
+		if u.fits(header, rows) {
+			u.table(header, rows)
+			return
+		}
+	}
+	u.stack(header, rows)
 }
 
 func stateWord(e entry) string {
@@ -71,6 +90,8 @@ func remark(e entry) string {
 		return "rollback failed: " + firstLine(e.UndoError)
 	case e.Reason != "":
 		return firstLine(e.Reason)
+	case e.State == storage.Completed: // what went wrong on the way is history
+		return ""
 	}
 	return firstLine(e.LastError)
 }

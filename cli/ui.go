@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -22,7 +24,8 @@ import (
 type ui struct {
 	name     string // of the root command, as hints call it
 	in       io.Reader
-	out, err io.Writer
+	out      *answer
+	err      io.Writer
 	json     bool
 	verbose  bool
 	color    bool // on stdout
@@ -33,12 +36,26 @@ type ui struct {
 func newUI(a *app, cmd *cobra.Command) *ui {
 	u := &ui{
 		name: a.root.CommandPath(), json: a.json, verbose: a.verbose,
-		in: cmd.InOrStdin(), out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(),
+		in: cmd.InOrStdin(), out: &answer{Writer: cmd.OutOrStdout()}, err: cmd.ErrOrStderr(),
 	}
-	terminal := isTerminal(u.out) && os.Getenv("TERM") != "dumb"
+	terminal := isTerminal(u.out.Writer) && os.Getenv("TERM") != "dumb"
 	u.live = terminal && !u.json
 	u.color = u.live && !a.noColor && os.Getenv("NO_COLOR") == ""
 	return u
+}
+
+// answer remembers the first error of writing it.
+type answer struct {
+	io.Writer
+	err error
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	n, err := a.Writer.Write(p)
+	if a.err == nil {
+		a.err = err
+	}
+	return n, err
 }
 
 func isTerminal(stream any) bool {
@@ -48,7 +65,7 @@ func isTerminal(stream any) bool {
 
 // width is the terminal's, on which live lines are drawn.
 func (u *ui) width() int {
-	if f, ok := u.out.(*os.File); ok {
+	if f, ok := u.out.Writer.(*os.File); ok {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
 			return w
 		}
@@ -77,8 +94,8 @@ func (u *ui) document(v any) {
 	enc := json.NewEncoder(u.out)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		u.sayf("error: writing the answer: %v", err)
+	if err := enc.Encode(v); err != nil && u.out.err == nil {
+		u.out.err = err
 	}
 }
 
@@ -98,6 +115,35 @@ func (u *ui) table(header []string, rows [][]string) {
 	}
 }
 
+// fits reports whether a table of these is as narrow as the terminal; without one
+// there is no limit.
+func (u *ui) fits(header []string, rows [][]string) bool {
+	if !u.live {
+		return true
+	}
+	wide := 0
+	for i, h := range header {
+		most := len(h)
+		for _, r := range rows {
+			most = max(most, text.StringWidthWithoutEscSequences(r[i]))
+		}
+		wide += most + 2 //nolint:mnd // the gap between columns
+	}
+	return wide <= u.width()
+}
+
+// stack writes each row as lines of its own, what is empty left out.
+func (u *ui) stack(header []string, rows [][]string) {
+	for _, r := range rows {
+		for i, cell := range r {
+			if cell != "" {
+				u.printf("  %-14s  %s", header[i], cell)
+			}
+		}
+		u.printf("")
+	}
+}
+
 func row(cells []string) table.Row {
 	r := make(table.Row, len(cells))
 	for i, c := range cells {
@@ -108,24 +154,28 @@ func row(cells []string) table.Row {
 
 // confirm asks before something that cannot be taken back. Where nobody can
 // answer, --yes must.
-func (u *ui) confirm(yes bool, format string, args ...any) (bool, error) {
+func (u *ui) confirm(ctx context.Context, yes bool, format string, args ...any) error {
 	if yes {
-		return true, nil
+		return nil
 	}
 	if !isTerminal(u.in) {
-		return false, usagef("%s needs --yes where nobody can be asked", fmt.Sprintf(format, args...))
+		return usagef("%s needs --yes where nobody can be asked", fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(u.err, format+"? [y/N] ", args...)
-	answer, err := bufio.NewReader(u.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
+	said := make(chan string, 1)
+	go func() { // a read cannot be interrupted; the process ends with it
+		line, _ := bufio.NewReader(u.in).ReadString('\n') // no answer is no
+		said <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case line := <-said:
+		if line == "y" || line == "yes" {
+			return nil
+		}
+		return errors.New("cancelled")
 	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return true, nil
-	}
-	u.sayf("Cancelled.")
-	return false, nil
 }
 
 // logger writes to stderr, with -v only.

@@ -11,13 +11,11 @@ func newValidate(a *app) *cobra.Command {
 		Use:   "validate",
 		Short: "Check everything that can be checked without running it",
 		Long: "Checks names, policies and the dependency graph, against the migrations there are. Nothing is run or\n" +
-			"written: made for CI. With -v it also tells what it passed over.",
+			"written: made for CI. It also tells what it passed over.",
 		Args: takes(),
 		RunE: a.with(func(ctx context.Context, s *session) error {
-			if s.verbose {
-				for _, n := range s.Notices {
-					s.sayf("notice: %s", n)
-				}
+			for _, n := range s.Notices {
+				s.sayf("notice: %s", n)
 			}
 			if err := s.Seq.Validate(ctx); err != nil {
 				return err

@@ -18,6 +18,9 @@ func newVerify(a *app) *cobra.Command {
 			"5 when something is open, 7 when only changed migrations stand in the way.",
 		Args: takes(),
 		RunE: a.with(func(ctx context.Context, s *session) error {
+			if err := s.something(ctx); err != nil {
+				return err
+			}
 			gate, err := s.Seq.Verify(ctx)
 			if err != nil {
 				return err
@@ -26,6 +29,24 @@ func newVerify(a *app) *cobra.Command {
 			return verdict(gate)
 		}),
 	}
+}
+
+// something refuses to call ready what looks like the wrong directory or
+// database: nothing to do, and no sign that anything ever was done.
+func (s *session) something(ctx context.Context) error {
+	s.warn()
+	schema, err := s.Seq.Store().Schema(ctx)
+	if err != nil || schema.Version > 0 {
+		return err
+	}
+	st, err := s.Seq.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Plan.Empty() && len(st.Plan.Scheduled) == 0 && len(st.Migrations) == 0 {
+		return &exitError{exitFound, "there are no migrations and no operations, and the database has no ledger: is this the right directory?"}
+	}
+	return nil
 }
 
 // waitCommand is verify until it is true.
@@ -54,6 +75,9 @@ var errWaited = errors.New("still not done")
 func (c *waitCommand) body(ctx context.Context, s *session) error {
 	if c.timeout < 0 || c.interval <= 0 {
 		return usagef("--timeout %s --interval %s: want durations above zero", c.timeout, c.interval)
+	}
+	if err := s.something(ctx); err != nil {
+		return err
 	}
 	if c.timeout > 0 {
 		var cancel context.CancelFunc

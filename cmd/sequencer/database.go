@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"regexp"
 	"strings"
 
 	"github.com/gosequencer/sequencer/cli"
@@ -32,11 +33,16 @@ func openDatabase(ctx context.Context, url string) (*database, error) {
 		return openPostgres(ctx, url)
 	case scheme == "sqlite" || scheme == "sqlite3":
 		return openSQLite(ctx, strings.TrimPrefix(rest, "//"))
+	case scheme != "file" && keyword.MatchString(url):
+		return nil, cli.Usage(errors.New("the database is given as keywords of libpq: write postgres://user@host/db"))
 	case !found, scheme == "file", url == ":memory:", isDrive(scheme):
 		return openSQLite(ctx, url)
 	}
 	return nil, cli.Usage(errors.New("unknown kind of database: the URL must start with postgres: or sqlite:, or be the path of a SQLite file"))
 }
+
+// keyword finds one of libpq's in a connection string that is no URL.
+var keyword = regexp.MustCompile(`(?:^|\s)(?:host|hostaddr|port|user|password|dbname|service)\s*=`)
 
 // isDrive recognises C:\data\app.db.
 func isDrive(scheme string) bool { return len(scheme) == 1 }

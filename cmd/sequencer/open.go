@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -82,7 +83,20 @@ func (o *opener) Open(ctx context.Context, log *slog.Logger) (_ *cli.Opened, err
 	if err != nil {
 		return nil, err
 	}
-	return &cli.Opened{Seq: seq, DB: handle, Notices: operations.Notices, Close: db.store.Close}, nil
+	return &cli.Opened{Seq: seq, DB: handle, Notices: operations.Notices, Warning: o.warning(), Close: db.store.Close, Abort: operations.Kill}, nil
+}
+
+// OperationsDir is where operations are.
+func (o *opener) OperationsDir() string { return o.operations }
+
+// warning is about a working directory that has nothing of ours.
+func (o *opener) warning() string {
+	for _, dir := range []string{o.migrations, o.operations} {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			return ""
+		}
+	}
+	return fmt.Sprintf("there is neither %s nor %s here: is this the right directory?", o.migrations, o.operations)
 }
 
 // readOperations loads the directory. The default one need not exist.
