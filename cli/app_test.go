@@ -127,11 +127,11 @@ var operations = map[string]func(*sequencer.Registry){
 		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
 			return err
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond) // sleep: two signals at once are one to the kernel; the script waits for the process, not for this
 		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
 			return err
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // sleep: the second signal ends the process long before
 		return nil
 	}),
 	"old":      add("20230101000000_old", did("old")),
