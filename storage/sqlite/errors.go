@@ -31,6 +31,9 @@ func code(err error) int {
 	if e, ok := errors.AsType[*driver.Error](err); ok {
 		return e.Code() & 0xff
 	}
+	if e, ok := errors.AsType[missingFile](err); ok {
+		return e.Code()
+	}
 	return codeUnrelated
 }
 

@@ -114,13 +114,13 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{loc: loc, opts: opts, alive: newLiveness(loc)}
-	writing, err := sql.Open("sqlite", loc.writerDSN(opts))
+	writing, err := openHandle(loc, loc.writerDSN(opts))
 	if err != nil {
 		return nil, s.translate(err)
 	}
 	writing.SetMaxIdleConns(opts.Readers)
 	s.writer = newWriter(writing, opts.BusyTimeout)
-	if s.reader, err = sql.Open("sqlite", loc.readerDSN(opts)); err != nil {
+	if s.reader, err = openHandle(loc, loc.readerDSN(opts)); err != nil {
 		_ = writing.Close()
 		return nil, s.translate(err)
 	}
