@@ -113,7 +113,7 @@ func Checkpoint(ctx context.Context, cursor any) error {
 	r := storage.CheckpointRequest{Worker: a.session.worker(), ID: a.exec.ID, Delivery: a.exec.Delivery, Data: data}
 	if tx := sc.tx.open(); tx != nil {
 		if err = a.seq.tx.CheckpointTx(ctx, tx, r); err == nil {
-			sc.tx.checkpoint = data
+			sc.tx.keep(data)
 		}
 	} else if err = a.seq.store.Checkpoint(ctx, r); err == nil {
 		a.setCheckpoint(data)

@@ -92,6 +92,20 @@ func (t *attemptTx) end() storage.OwnedTx {
 	return t.owned
 }
 
+// keep remembers a checkpoint saved in the transaction; handlers have goroutines.
+func (t *attemptTx) keep(checkpoint []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.checkpoint = checkpoint
+}
+
+// kept is the last checkpoint saved in the transaction, nil for none.
+func (t *attemptTx) kept() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.checkpoint
+}
+
 // Transact runs fn as one step with a transaction of its own, which commits when
 // fn returns nil. Inside, Tx and Checkpoint belong to that transaction: rows and
 // cursor commit together, step by step, which is what a long backfill needs (mark
@@ -120,8 +134,8 @@ func Transact(ctx context.Context, fn func(ctx context.Context) error) error {
 			return errors.Join(fmt.Errorf("step of %s: commit: %w", sc.attempt.Name, err), owned.Rollback(context.WithoutCancel(ctx)))
 		}
 	}
-	if step.checkpoint != nil {
-		sc.attempt.setCheckpoint(step.checkpoint)
+	if data := step.kept(); data != nil {
+		sc.attempt.setCheckpoint(data)
 	}
 	return nil
 }
