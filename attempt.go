@@ -24,6 +24,7 @@ type session struct {
 	tasks int
 	errs  *errorLog
 	ended *endings
+	disk  *disk // of a run
 }
 
 func (s session) worker() storage.ID { return s.lease.Worker.ID }
@@ -84,6 +85,10 @@ func (s *Sequencer) attempts(sess session) engine.Attempt {
 		}
 		if !sess.run.IsZero() {
 			a.RunID = sess.run.String()
+		}
+		if err := sess.disk.before(ctx, &a.exec); err != nil {
+			o, why := a.decide(ending{exec: a.exec, err: Fail(err)})
+			return a.verdict(ctx, o, why, nil)
 		}
 		if e.Kind == storage.Migration {
 			return s.attemptMigration(ctx, a, next)
@@ -325,6 +330,7 @@ func (a *Attempt) commit(ctx context.Context, owned storage.OwnedTx, o storage.O
 // of progress and failure.
 func (a *Attempt) decide(end ending) (storage.Outcome, error) {
 	o, why := decide(end)
+	o.Of = &a.exec
 	o.Progress = a.lastProgress()
 	if o.Failure == nil {
 		return o, why
@@ -350,6 +356,9 @@ func (a *Attempt) verdict(ctx context.Context, o storage.Outcome, err error, wro
 		}
 		if o.State.Over() {
 			a.session.ended.add(a.exec.ID)
+		}
+		if err := a.session.disk.after(ctx); err != nil { // the run will say so too, at its end
+			a.seq.cfg.Logger.ErrorContext(ctx, "the disk does not keep up", keyError, err)
 		}
 		a.seq.emit(ctx, a.outcomeEvent(o, err))
 		a.hooks(ctx, o, err)
@@ -386,7 +395,7 @@ func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func(
 	if err == nil {
 		err = guarded(func() error {
 			return s.cfg.Migrations.Apply(ctx, version, func(ctx context.Context, tx storage.Tx) error {
-				o, _ := decide(ending{exec: a.exec, ran: time.Since(began)})
+				o, _ := a.decide(ending{exec: a.exec, ran: time.Since(began)})
 				w, err := s.tx.FinishTx(ctx, tx, storage.FinishRequest{Worker: a.session.worker(), Outcomes: []storage.Outcome{o}, Claim: next()})
 				if err == nil && !w.Applied[0] {
 					err = errFenced

@@ -41,7 +41,7 @@ func (*SeedAdmin) Rollback(ctx context.Context) error {
 
 // open puts an application together. The first run creates the database.
 func open(ctx context.Context, path string, files fs.FS) (*sequencer.Sequencer, error) {
-	store, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Full})
+	store, err := sqlite.Open(ctx, path, sqlite.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -32,19 +32,21 @@ func (s *Sequencer) hold(ctx context.Context, purpose string, fn func(ctx contex
 
 // exclusive runs fn while holding the run lock. What dead processes held is taken
 // over first, so a run that was killed can be repeated at once. wait 0 refuses a
-// held lock, naming the holder.
-func (s *Sequencer) exclusive(ctx context.Context, sess session, wait time.Duration, fn func(ctx context.Context) error) error {
+// held lock, naming the holder. What fn did is on the disk when it returns.
+func (s *Sequencer) exclusive(ctx context.Context, sess session, wait time.Duration, fn func(ctx context.Context, sess session) error) (err error) {
 	if err := s.acquire(ctx, sess, wait); err != nil {
 		return err
 	}
+	sess.disk = newDisk(s.store)
 	defer func() {
+		err = errors.Join(err, sess.disk.sync(context.WithoutCancel(ctx)))
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Lease)
 		defer cancel()
 		if err := s.store.Unlock(ctx, runLock, sess.worker()); err != nil {
 			s.cfg.Logger.WarnContext(ctx, "run lock was not freed; it ends with this process", keyError, err)
 		}
 	}()
-	return fn(ctx)
+	return fn(ctx, sess)
 }
 
 func (s *Sequencer) acquire(ctx context.Context, sess session, wait time.Duration) error {

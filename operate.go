@@ -16,7 +16,7 @@ func (s *Sequencer) Retry(ctx context.Context, nameOrID, reason string) error {
 		return err
 	}
 	return s.hold(ctx, "retry", func(ctx context.Context, sess session) error {
-		return s.exclusive(ctx, sess, 0, func(ctx context.Context) error {
+		return s.exclusive(ctx, sess, 0, func(ctx context.Context, sess session) error {
 			if _, err := s.recover(ctx, sess); err != nil {
 				return err
 			}

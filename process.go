@@ -112,7 +112,7 @@ func (s *Sequencer) Process(ctx context.Context, o RunOptions) (*Report, error) 
 	}
 	var report *Report
 	err = s.hold(ctx, "process", func(ctx context.Context, sess session) error {
-		return s.exclusive(ctx, sess, wait, func(ctx context.Context) error {
+		return s.exclusive(ctx, sess, wait, func(ctx context.Context, sess session) error {
 			recovered, err := s.recover(ctx, sess)
 			if err != nil {
 				return err

@@ -49,7 +49,7 @@ func (s *Sequencer) Rollback(ctx context.Context, name string, o RollbackOptions
 	}
 	var report *Report
 	err = s.hold(ctx, "rollback", func(ctx context.Context, sess session) error {
-		return s.exclusive(ctx, sess, wait, func(ctx context.Context) error {
+		return s.exclusive(ctx, sess, wait, func(ctx context.Context, sess session) error {
 			recovered, err := s.recover(ctx, sess)
 			if err != nil {
 				return err

@@ -70,6 +70,12 @@ type Outcome struct {
 	Delivery int // the fence: applied only while the row is running, held by the worker, at this delivery
 	State    State
 
+	// Of is the row as its claim gave it, or nil. The fence says that it has not moved
+	// since, so a store may take from Of what cannot change while a row runs (Name,
+	// Kind, Queue, FlowID, AllowedToFail, Undoes, DueAt, Excused) instead of reading it
+	// again.
+	Of *Execution
+
 	Delay    time.Duration // State Pending: runnable again this much later
 	Excuse   bool          // this delivery costs no attempt
 	Park     bool          // State Pending: this build cannot run it; claimable only through ClaimRequest.Names
@@ -99,7 +105,8 @@ type Finished struct {
 	// the row was no longer this worker's at this delivery: the result is void.
 	Applied []bool
 	// Flows are the flows that the outcomes touched, as they stand after the
-	// transaction, in id order.
+	// transaction, in id order. One that merely went on, from one completed member to
+	// the next, may be left out.
 	Flows   []Flow
 	Claimed Claimed
 }

@@ -1,6 +1,9 @@
 package storage
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Filter selects executions; its parts combine with AND, the zero Filter selects
 // all. Filters look at the state, so a skipped row is not pending and a rolled
@@ -65,6 +68,21 @@ type Stat struct {
 	N      int64         `json:"n"`
 	Ran    time.Duration `json:"ran"`    // sum of run times
 	Waited time.Duration `json:"waited"` // sum of times between due and start
+}
+
+// StatQueue is the queue under which statistics count an execution, "" for none.
+// Private queues are one, the work that a process does for its own callers; the
+// tasks of a run are not counted there, because each comes once and is in the
+// history.
+func StatQueue(kind Kind, queue string) string {
+	switch {
+	case !strings.HasPrefix(queue, PrivateQueue):
+		return queue
+	case kind == Unlisted:
+		return PrivateQueue
+	default:
+		return ""
+	}
 }
 
 // StatsFilter selects statistics by time.

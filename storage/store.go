@@ -134,6 +134,14 @@ type TxStore interface {
 	CheckpointTx(ctx context.Context, tx Tx, r CheckpointRequest) error
 }
 
+// Syncer is a store whose commits may reach the disk later than they are answered.
+// What a power failure may take are the last commits, whole and in order.
+type Syncer interface {
+	// Sync returns once everything that was committed before the call survives a
+	// power failure.
+	Sync(ctx context.Context) error
+}
+
 // Waker is a store that can tell when work has arrived. A wake-up is a hint:
 // polling alone is correct, this only makes it fast.
 type Waker interface {

@@ -58,10 +58,8 @@ func openPostgres(ctx context.Context, url string) (*database, error) {
 	}, nil
 }
 
-// openSQLite opens the ledger so that a finished task survives a power failure
-// too: a deploy writes little and must not lie.
 func openSQLite(ctx context.Context, path string) (*database, error) {
-	store, err := sqlite.Open(ctx, path, sqlite.Options{Durability: sqlite.Full})
+	store, err := sqlite.Open(ctx, path, sqlite.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -135,3 +135,13 @@ func (s *faulty) Record(ctx context.Context, r storage.RecordRequest) (int, erro
 func (s *faulty) Prune(ctx context.Context, r storage.PruneRequest) (int, error) {
 	return around(s.counted, "Prune", func() (int, error) { return s.Store.Prune(ctx, r) })
 }
+
+// Sync passes its points also over a store that has nothing to sync.
+func (s *faulty) Sync(ctx context.Context) error {
+	return step(s.counted, "Sync", func() error {
+		if disk, ok := s.Store.(storage.Syncer); ok {
+			return disk.Sync(ctx)
+		}
+		return nil
+	})
+}

@@ -126,7 +126,11 @@ func (t *tx) count(r *row, o storage.Outcome) {
 		}
 		ending = "retried"
 	}
-	key := statKey{t.now.Truncate(time.Minute), r.Queue, r.Name, ending}
+	queue := storage.StatQueue(r.Kind, r.Queue)
+	if queue == "" {
+		return
+	}
+	key := statKey{t.now.Truncate(time.Minute), queue, r.Name, ending}
 	was, had := t.stats[key]
 	sum := was
 	sum.Minute, sum.Queue, sum.Name, sum.Ending = key.minute, key.queue, key.name, key.ending

@@ -57,8 +57,7 @@ INSERT INTO sequencer_history (
 	undoable, allowed_to_fail, for_now, parked, cancel_asked, state, name, kind, method, queue, on_loss, actor, member,
 	unique_key, reason, environment, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error)
 SELECT * FROM gone
-RETURNING id, delivery, name, queue, due_at, excused, flow_id, undoes,
-	CASE WHEN flow_id IS NOT NULL OR undoes IS NOT NULL THEN kind END, allowed_to_fail,
+RETURNING id, delivery, name, queue, due_at, excused, kind, flow_id, undoes, allowed_to_fail,
 	CASE WHEN flow_id IS NOT NULL OR undoes IS NOT NULL THEN
 		CASE WHEN state IN ('skipped', 'cancelled') THEN reason ELSE last_error END END`
 
@@ -96,7 +95,7 @@ UPDATE sequencer_live l SET
 	error_group = CASE WHEN o_failed THEN nullif(o_group, '') ELSE error_group END
 FROM held
 WHERE l.id = o_id
-RETURNING id, delivery, name, queue, was_due_at, excused`
+RETURNING id, delivery, name, queue, was_due_at, excused, kind`
 
 // heldSQL names a row that the worker holds at a delivery.
 const heldSQL = `SELECT name FROM sequencer_live
@@ -261,8 +260,9 @@ type movedRow struct {
 	name, queue   string
 	dueAt         pgtype.Timestamptz
 	excused       int
+	kind          storage.Kind
 	flow, undoes  storage.ID
-	kind, message pgtype.Text
+	message       pgtype.Text
 	allowedToFail bool
 }
 
@@ -270,7 +270,7 @@ func (f *finishing) queueMove(q *session, now any, ends []int, rows *[]movedRow)
 	o := f.outcomes(ends)
 	var m movedRow
 	dest := []any{
-		idScan{&m.id}, &m.delivery, &m.name, &m.queue, &m.dueAt, &m.excused, idScan{&m.flow}, idScan{&m.undoes}, &m.kind, &m.allowedToFail, &m.message,
+		idScan{&m.id}, &m.delivery, &m.name, &m.queue, &m.dueAt, &m.excused, (*string)(&m.kind), idScan{&m.flow}, idScan{&m.undoes}, &m.allowedToFail, &m.message,
 	}
 	q.queueScan(func(r scanner) error {
 		if err := r.Scan(dest...); err != nil {
@@ -289,7 +289,7 @@ func (f *finishing) queueMove(q *session, now any, ends []int, rows *[]movedRow)
 func (f *finishing) queueDefer(q *session, now any, returns []int, rows *[]movedRow) {
 	o := f.outcomes(returns)
 	var m movedRow
-	dest := []any{idScan{&m.id}, &m.delivery, &m.name, &m.queue, &m.dueAt, &m.excused}
+	dest := []any{idScan{&m.id}, &m.delivery, &m.name, &m.queue, &m.dueAt, &m.excused, (*string)(&m.kind)}
 	q.queueScan(func(r scanner) error {
 		if err := r.Scan(dest...); err != nil {
 			return err
@@ -320,9 +320,9 @@ func (f *finishing) apply(now time.Time, rows []movedRow) {
 			}
 			f.failed = append(f.failed, failedAttempt{o, number})
 		}
-		if m.kind.Valid {
+		if o.State.Over() && (!m.flow.IsZero() || !m.undoes.IsZero()) {
 			f.endings = append(f.endings, settle.Ending{
-				ID: o.ID, FlowID: m.flow, Name: m.name, Kind: storage.Kind(m.kind.String), State: o.State, ForNow: o.ForNow,
+				ID: o.ID, FlowID: m.flow, Name: m.name, Kind: m.kind, State: o.State, ForNow: o.ForNow,
 				AllowedToFail: m.allowedToFail, Undoes: m.undoes, Message: m.message.String,
 			})
 		}
@@ -332,12 +332,15 @@ func (f *finishing) apply(now time.Time, rows []movedRow) {
 // count adds an outcome to the statistics. A delivery that cost no attempt is no
 // retry.
 func (f *finishing) count(now time.Time, m *movedRow, o *storage.Outcome) {
-	key := statKey{m.queue, m.name, string(o.State)}
+	key := statKey{storage.StatQueue(m.kind, m.queue), m.name, string(o.State)}
 	if o.State == storage.Pending {
 		if o.Excuse {
 			return
 		}
 		key.ending = "retried"
+	}
+	if key.queue == "" {
+		return
 	}
 	sum := f.stats[key]
 	if sum == nil {

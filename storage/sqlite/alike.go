@@ -65,7 +65,7 @@ const finishAlike = `
 UPDATE sequencer_executions
 SET state = ?, finished_at = ?, holds_key = 0, cancel_asked = 0, errors = ?, losses = ?
 WHERE id IN (SELECT unhex(value) FROM json_each(?)) AND state = 'running' AND worker_id = ? AND delivery = ?
-RETURNING id, name, kind, queue, flow_id, allowed_to_fail, undoes, due_at`
+RETURNING id`
 
 // applyAlike writes the outcomes at the given places and what ended of them.
 func applyAlike(ctx context.Context, t *txn, now time.Time, r storage.FinishRequest, like likeness, at []int, ended []settle.Ending, counted statistics) error {
@@ -75,18 +75,15 @@ func applyAlike(ctx context.Context, t *txn, now time.Time, r storage.FinishRequ
 		ids[i] = r.Outcomes[p].ID
 		place[ids[i]] = p
 	}
+	var id storage.ID
+	dest := []any{(*idColumn)(&id)}
 	return t.each(ctx, func(rows *sql.Rows) error {
-		e := settle.Ending{State: like.state}
-		var queue string
-		var due time.Time
-		if err := rows.Scan((*idColumn)(&e.ID), &e.Name, (*string)(&e.Kind), &queue, (*idColumn)(&e.FlowID),
-			(*truthColumn)(&e.AllowedToFail), (*idColumn)(&e.Undoes), (*instantColumn)(&due)); err != nil {
+		if err := rows.Scan(dest...); err != nil {
 			return err
 		}
-		p := place[e.ID]
-		ended[p] = e
-		ran := r.Outcomes[p].Ran
-		counted.add(queue, e.Name, string(e.State), ran, now.Add(-ran).Sub(due))
+		o := &r.Outcomes[place[id]]
+		ended[place[id]] = endingOf(o)
+		counted.add(o.Of.Kind, o.Of.Queue, o.Of.Name, string(o.State), o.Ran, now.Add(-o.Ran).Sub(o.Of.DueAt))
 		return nil
 	}, finishAlike, string(like.state), now.UnixMicro(), like.errors, like.losses, idsOf(ids), r.Worker[:], like.delivery)
 }

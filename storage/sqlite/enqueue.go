@@ -130,17 +130,16 @@ FROM sequencer_executions WHERE unique_key = ? AND holds_key = 1`
 const loseKey = `UPDATE sequencer_executions SET holds_key = 0, unique_key = NULL WHERE id = ?`
 
 // holderOf finds who holds a key. One that only waits and whose UniqueFor has
-// passed loses it, if expire says so.
+// passed loses it, if expire says so; otherwise it holds the key until somebody
+// takes it.
 func holderOf(ctx context.Context, t *txn, now time.Time, key string, expire bool) (holder storage.ID, held bool, err error) {
 	lapsed := false
 	dest := []any{(*idColumn)(&holder), (*truthColumn)(&lapsed)}
 	held, err = t.one(ctx, dest, keyHolder, now.UnixMicro(), key)
-	if err != nil || !held || !lapsed {
+	if err != nil || !held || !lapsed || !expire {
 		return holder, held, err
 	}
-	if expire {
-		_, err = t.exec(ctx, loseKey, holder[:])
-	}
+	_, err = t.exec(ctx, loseKey, holder[:])
 	return storage.ID{}, false, err
 }
 

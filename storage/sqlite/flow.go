@@ -21,7 +21,10 @@ func (s *Store) StopFlow(ctx context.Context, r storage.StopFlowRequest) (storag
 // lock on every flow.
 type rows struct{ *txn }
 
-var _ settle.Rows = rows{}
+var (
+	_ settle.Rows     = rows{}
+	_ settle.Advancer = rows{}
+)
 
 const flowByID = `SELECT` + flowColumns + ` FROM sequencer_flows WHERE id = ?`
 
@@ -37,9 +40,6 @@ func (r rows) LockFlows(ctx context.Context, ids []storage.ID) ([]storage.Flow, 
 			return nil, err
 		}
 	}
-	for i := range flows {
-		r.asRead[flows[i].ID] = flows[i]
-	}
 	return flows, nil
 }
 
@@ -49,29 +49,24 @@ SET phase = ?, state = ?, reason = ?, stop_state = ?, finished_at = ?, worker_id
 	failed_allowed = ?, skipped = ?, cancelled = ?, interrupted = ?, undo_total = ?, undo_completed = ?, undo_failed = ?
 WHERE id = ?`
 
-// What nearly every step of a flow comes to. By primary key.
-const saveCompleted = `UPDATE sequencer_flows SET completed = ? WHERE id = ?`
+// By primary key. Of a flow that is over no member is open.
+const advanceFlow = `
+UPDATE sequencer_flows SET completed = completed + ?1
+WHERE id = ?2 AND phase = 'forward'
+	AND total - completed - failed - failed_allowed - skipped - cancelled - interrupted > ?1`
+
+// Advance is what nearly every step of a flow comes to.
+func (r rows) Advance(ctx context.Context, flow storage.ID, n int) (bool, error) {
+	changed, err := r.exec(ctx, advanceFlow, n, flow[:])
+	return changed > 0, err
+}
 
 // SaveFlow writes what changes in a flow.
 func (r rows) SaveFlow(ctx context.Context, f storage.Flow) error {
-	read, ok := r.asRead[f.ID]
-	delete(r.asRead, f.ID)
-	if read.Completed = f.Completed; ok && equal(&read, &f) {
-		_, err := r.exec(ctx, saveCompleted, f.Completed, f.ID[:])
-		return err
-	}
 	_, err := r.exec(ctx, saveFlow,
 		string(f.Phase), string(f.State), f.Reason, string(f.StopState), microsOf(f.FinishedAt), blobOf(f.WorkerID), f.Total, f.Completed, f.Failed,
 		f.FailedAllowed, f.Skipped, f.Cancelled, f.Interrupted, f.UndoTotal, f.UndoCompleted, f.UndoFailed, f.ID[:])
 	return err
-}
-
-// equal reports whether there is nothing to save but what is there.
-func equal(a, b *storage.Flow) bool {
-	return a.Phase == b.Phase && a.State == b.State && a.Reason == b.Reason && a.StopState == b.StopState &&
-		a.FinishedAt.Equal(b.FinishedAt) && a.WorkerID == b.WorkerID && a.Total == b.Total && a.Completed == b.Completed &&
-		a.Failed == b.Failed && a.FailedAllowed == b.FailedAllowed && a.Skipped == b.Skipped && a.Cancelled == b.Cancelled &&
-		a.Interrupted == b.Interrupted && a.UndoTotal == b.UndoTotal && a.UndoCompleted == b.UndoCompleted && a.UndoFailed == b.UndoFailed
 }
 
 // The first through the primary key of edges, the second by that of executions. A

@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"time"
+
+	"github.com/gosequencer/sequencer/storage"
 )
 
 // retried is the ending that statistics give an attempt after which the row waits.
@@ -20,7 +22,10 @@ type (
 	}
 )
 
-func (s statistics) add(queue, name, ending string, ran, waited time.Duration) {
+func (s statistics) add(kind storage.Kind, queue, name, ending string, ran, waited time.Duration) {
+	if queue = storage.StatQueue(kind, queue); queue == "" {
+		return
+	}
 	key := statistic{queue, name, ending}
 	d := s[key]
 	if d == nil {

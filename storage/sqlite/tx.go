@@ -180,13 +180,12 @@ func (l location) is(file string) bool {
 // at a time, as the transaction itself.
 type txn struct {
 	tx     *sql.Tx
-	shared *statements                 // of the store's handle; nil in a transaction of another one
-	stmts  map[string]*sql.Stmt        // prepared for this transaction
-	asRead map[storage.ID]storage.Flow // by LockFlows, for SaveFlow to compare with
+	shared *statements          // of the store's handle; nil in a transaction of another one
+	stmts  map[string]*sql.Stmt // prepared for this transaction
 }
 
 func newTxn(tx *sql.Tx, shared *statements) *txn {
-	return &txn{tx: tx, shared: shared, stmts: map[string]*sql.Stmt{}, asRead: map[storage.ID]storage.Flow{}}
+	return &txn{tx: tx, shared: shared, stmts: map[string]*sql.Stmt{}}
 }
 
 // stmt returns the prepared form of query. database/sql closes what was prepared
@@ -276,7 +275,7 @@ type statements struct {
 }
 
 // path are the statements of a step that ends one execution and claims another.
-var path = []string{stepIn, heldRow, finishClean, raiseStat, flowByID, saveCompleted, leaving, release, claimNext, takeOne, stepOut}
+var path = []string{finishClean, advanceFlow, leaving, release, claimNext, takeOne}
 
 func newStatements() *statements {
 	return &statements{ready: map[string]*sql.Stmt{}, missed: map[string]int{}}

@@ -123,7 +123,7 @@ func (d *draft) finish(o storage.Outcome) storage.Flow {
 	delete(d.held, o.ID)
 	stands := d.now()
 	if o.State.Over() {
-		d.l.same("Finished.Flows against the flow as stored", done.Flows, []storage.Flow{stands})
+		d.l.sameFlows(done.Flows, stands)
 	}
 	Check(d.l.t, d.l.store)
 	return stands

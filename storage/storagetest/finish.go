@@ -371,7 +371,7 @@ var finishRules = []rule{
 		done := l.settle(w, outcome(got["two"], storage.Completed), failure(got["one"], storage.Failed, "boom"))
 		want := []storage.Flow{one.now(), two.now()}
 		slices.SortFunc(want, func(a, b storage.Flow) int { return cmp.Compare(a.ID.String(), b.ID.String()) })
-		l.same("flows", done.Flows, want)
+		l.sameFlows(done.Flows, want...)
 		one.wantOver(storage.Failed)
 		two.wantOpen()
 	}},

@@ -149,7 +149,7 @@ var txRules = []txRule{
 			t.Errorf("before the commit others see %s with checkpoint %q, want running without", e.State, e.Checkpoint)
 		}
 		l.commit(tx)
-		l.same("flow", done.Flows, []storage.Flow{f.now()})
+		l.sameFlows(done.Flows, f.now())
 		if e := l.wantState(held.ID, storage.Completed); string(e.Checkpoint) != "cursor" {
 			t.Errorf("checkpoint %q, want cursor", e.Checkpoint)
 		}

@@ -62,6 +62,14 @@ type Rows interface {
 	MarkUndoFailed(ctx context.Context, target storage.ID, message string) error
 }
 
+// Advancer is a backend that can do the commonest step of a flow at once: Advance
+// raises Completed by n in a flow that goes on all the same (forward, and with a
+// member still open after it), and reports whether it did. What it did not do is
+// settled step by step.
+type Advancer interface {
+	Advance(ctx context.Context, flow storage.ID, n int) (bool, error)
+}
+
 // Endings applies the rules for members that are over and returns the flows they
 // belong to, as they stand afterwards, in id order. Endings of no flow are ignored
 // but for what they undo.
@@ -95,6 +103,10 @@ func apply(ctx context.Context, rows Rows, now time.Time, endings []Ending, undo
 		ids = append(ids, id)
 	}
 	slices.SortFunc(ids, func(a, b storage.ID) int { return slices.Compare(a[:], b[:]) })
+	ids, err := advanced(ctx, rows, now, ids, byFlow)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
 	flows, err := rows.LockFlows(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -105,6 +117,39 @@ func apply(ctx context.Context, rows Rows, now time.Time, endings []Ending, undo
 		}
 	}
 	return flows, nil
+}
+
+// advanced takes the commonest step where the backend can, and returns the flows
+// for which it could not.
+func advanced(ctx context.Context, rows Rows, now time.Time, ids []storage.ID, byFlow map[storage.ID][]Ending) ([]storage.ID, error) {
+	can, ok := rows.(Advancer)
+	if !ok {
+		return ids, nil
+	}
+	var left []storage.ID
+	for _, id := range ids {
+		ended := byFlow[id]
+		if slices.ContainsFunc(ended, func(e Ending) bool { return e.Kind == storage.Undo || e.State != storage.Completed }) {
+			left = append(left, id)
+			continue
+		}
+		did, err := can.Advance(ctx, id, len(ended))
+		if err != nil {
+			return nil, err
+		}
+		if !did {
+			left = append(left, id)
+			continue
+		}
+		from := make([]storage.ID, len(ended))
+		for i, e := range ended {
+			from[i] = e.ID
+		}
+		if err := rows.Release(ctx, now, from, true); err != nil {
+			return nil, err
+		}
+	}
+	return left, nil
 }
 
 // Stop ends a flow early, see [storage.StopFlowRequest].
