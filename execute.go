@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/gosequencer/sequencer/internal/engine"
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -97,11 +98,11 @@ func (s *Sequencer) executeRow(ctx context.Context, sess session, row storage.Ex
 
 // serveRow works on one execution's private queue until it is over.
 func (s *Sequencer) serveRow(ctx context.Context, sess session, id storage.ID, queues []string, first storage.Claimed) error {
-	pool := s.pool(sess, 1, queues, func(ctx context.Context, _ []storage.Flow, idle bool) (bool, error) {
+	pool := s.pool(sess, 1, queues, func(ctx context.Context, found engine.Found) (bool, error) {
 		if sess.ended.has(id) {
 			return true, nil
 		}
-		if !idle {
+		if !found.Idle() {
 			return false, nil
 		}
 		row, err := s.row(ctx, id)

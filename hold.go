@@ -115,7 +115,7 @@ func (s *Sequencer) rescue(ctx context.Context, sess session) (int, error) {
 
 // pool serves private queues under a session until over says so. Nothing is ever
 // parked in them (see Attempt.prepare), so no names are asked for.
-func (s *Sequencer) pool(sess session, slots int, queues []string, over func(ctx context.Context, flows []storage.Flow, idle bool) (bool, error)) *engine.Pool {
+func (s *Sequencer) pool(sess session, slots int, queues []string, over func(ctx context.Context, found engine.Found) (bool, error)) *engine.Pool {
 	return &engine.Pool{
 		Store: s.store, Lease: sess.lease, Queues: queues, Slots: slots,
 		Attempt: s.attempts(sess), Poll: s.cfg.Poll, Grace: s.cfg.ShutdownGrace, Shutdown: ErrShutdown,
@@ -127,13 +127,13 @@ func (s *Sequencer) pool(sess session, slots int, queues []string, over func(ctx
 // serveFlow works on a flow's private queue until the flow is over.
 func (s *Sequencer) serveFlow(ctx context.Context, sess session, flow storage.ID, slots int, first storage.Claimed) (storage.Flow, error) {
 	var last storage.Flow
-	pool := s.pool(sess, slots, []string{privateQueue(flow)}, func(ctx context.Context, flows []storage.Flow, idle bool) (bool, error) {
-		for _, f := range flows {
+	pool := s.pool(sess, slots, []string{privateQueue(flow)}, func(ctx context.Context, found engine.Found) (bool, error) {
+		for _, f := range found.Flows {
 			if f.ID == flow {
 				last = f
 			}
 		}
-		if idle && !last.Over() { // ended by somebody else, or waiting for somebody else's member
+		if found.Idle() && !last.Over() { // ended by somebody else, or waiting for somebody else's member
 			// He may have died, or have claimed it on his way out, unseen until now.
 			if _, err := s.rescue(ctx, sess); err != nil {
 				return false, err

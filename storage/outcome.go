@@ -39,7 +39,8 @@ type ClaimRequest struct {
 	Worker ID
 	Queues []string // strictly in this order; inside one by priority, due time, id
 	Limit  int      // at most this many; ≥ 1
-	Names  []string // parked rows of these names are claimable too
+	Names  []string // parked rows of these names are claimable too…
+	Build  int64    // …where MinBuild is not above this
 }
 
 // Claimed holds what a claim got. Of each execution the store returns at least

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,9 @@ type Verdict struct {
 	Finished *storage.Finished
 	// After runs once the outcome is durable, or is void (applied false).
 	After func(applied bool)
+	// Lingers, when set, is closed once a handler that was abandoned has ended after
+	// all. It keeps its slot until then (Q2.11).
+	Lingers <-chan struct{}
 }
 
 // Pool claims from queues and attempts what it gets, Slots at a time.
@@ -31,8 +35,17 @@ type Pool struct {
 	Lease   *Lease
 	Queues  []string
 	Names   []string // for parked rows
+	Build   int64    // likewise
 	Slots   int
 	Attempt Attempt
+	// Writes is how many calls of the store may be under way at a time, 0 = one.
+	Writes int
+	// Wake, when set, tells that something may have become claimable.
+	Wake <-chan struct{}
+	// Quota, when set, bounds how many executions are claimed in all.
+	Quota *Quota
+	// Closed, when set and true, keeps the pool from claiming for the time being.
+	Closed func() bool
 	// Poll bounds how long an idle pool sleeps.
 	Poll time.Duration
 	// Grace is how long attempts may go on when ctx ends; then they are cancelled
@@ -40,24 +53,34 @@ type Pool struct {
 	Grace    time.Duration
 	Linger   time.Duration
 	Shutdown error
-	// Over is told which flows each write touched, and whether the pool is idle
-	// (nothing runs, nothing is claimable or scheduled). It returns true when the
+	// Over is asked after each write, with what it found. It returns true when the
 	// pool has served its purpose.
-	Over func(ctx context.Context, flows []storage.Flow, idle bool) (bool, error)
+	Over func(ctx context.Context, found Found) (bool, error)
 }
+
+// Found is how a pool stands after a write.
+type Found struct {
+	Flows   []storage.Flow // those that the writes since the last question touched
+	Running int            // attempts in flight
+	Dry     bool           // the last claim found less than it wanted…
+	NextDue time.Duration  // …and the next row is due after this, negative = none is
+}
+
+// Idle reports that nothing runs and nothing will by time alone.
+func (f Found) Idle() bool { return f.Running == 0 && f.Dry && f.NextDue < 0 }
 
 // Run works until Over says so, or ctx ends (nil error: what was claimed has been
 // recorded), or the lease is lost, or the store fails. first holds executions
 // that the caller has claimed already.
 func (p *Pool) Run(ctx context.Context, first storage.Claimed) error {
 	r := &run{
-		Pool: p, free: p.Slots, results: make(chan result, p.Slots), mine: map[storage.ID]bool{},
+		Pool: p, free: p.Slots, results: make(chan result, p.Slots), written: make(chan *write, max(p.Writes, 1)), mine: map[storage.ID]bool{},
 		dry: first.NextDue != 0, nextDue: first.NextDue,
 	}
 	// Attempts outlive ctx by the grace period; losing the lease ends them at once.
 	r.ctx, r.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer r.cancel(nil)
-	r.start(first.Executions) //nolint:contextcheck // attempts outlive ctx by the grace period
+	r.start(first) //nolint:contextcheck // attempts outlive ctx by the grace period
 	if err := r.loop(ctx); err != nil {
 		r.cancel(storage.ErrLeaseLost) // nobody waits for them: their rows are rescued, their writes fenced
 		return err
@@ -71,20 +94,23 @@ type run struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	results chan result
+	written chan *write
 
 	mu     sync.Mutex // guards these, which committing attempts look at
 	free   int        // slots nobody runs in or has reserved
 	shut   bool       // no further claims
-	asking int        // attempts that claim in their own commit, until they are heard of
-	unsure bool       // the answer to such a commit was lost, and with it what was claimed
+	asking int        // claims under way: in writes, and in attempts' own commits
+	unsure bool       // the answer to one of them was lost, and with it what was claimed
 
 	running  int
+	writing  int                 // writes under way
 	mine     map[storage.ID]bool // what runs, or has run and is not recorded yet
 	outcomes []storage.Outcome
 	after    []func(bool)
 	flows    []storage.Flow // touched since Over was last asked
 	dry      bool           // the last claim found less than it wanted…
 	nextDue  time.Duration  // …and this is when to look again, negative = no idea
+	woken    int            // reasons to look again, counted
 	deadline time.Time      // when a stopping pool loses patience
 	forced   bool           // attempts were cancelled with Shutdown
 }
@@ -92,31 +118,42 @@ type run struct {
 type result struct {
 	verdict  Verdict
 	id       storage.ID
-	asked    bool // its own commit was to claim…
-	reserved int  // …for this many free slots besides its own
+	asked    int // its own commit was to claim so many, 0 = nothing…
+	reserved int // …for this many free slots besides its own
+}
+
+// write is one call of Finish.
+type write struct {
+	outcomes []storage.Outcome
+	after    []func(bool)
+	claim    *storage.ClaimRequest
+	reserved int // free slots it claims for
+	woken    int // as it was when the call was made
+	answer   storage.Finished
+	err      error
 }
 
 func (r *run) loop(ctx context.Context) error {
 	done := ctx.Done()
 	timer := time.NewTimer(r.Poll)
 	defer timer.Stop()
+	defer r.awaitWrites()
 	for {
-		if err := r.write(ctx); err != nil {
-			return err
-		}
+		r.write(ctx) //nolint:contextcheck // what happened must be recorded whatever becomes of ctx
 		if err := r.adopt(ctx); err != nil {
 			return err
 		}
 		flows := r.flows
 		r.flows = nil
-		over, err := r.Over(ctx, flows, r.running == 0 && r.dry && r.nextDue < 0)
+		busy := r.running + len(r.outcomes) + r.writing
+		over, err := r.Over(ctx, Found{Flows: flows, Running: busy, Dry: r.dry, NextDue: r.nextDue})
 		if err != nil {
 			return err
 		}
 		if over {
 			r.stop()
 		}
-		if r.shut && r.running == 0 && len(r.outcomes) == 0 {
+		if r.shut && busy == 0 {
 			return nil
 		}
 		timer.Reset(r.patience())
@@ -124,8 +161,15 @@ func (r *run) loop(ctx context.Context) error {
 		case res := <-r.results:
 			r.take(res) //nolint:contextcheck // attempts outlive ctx by the grace period
 			r.drain()   //nolint:contextcheck // attempts outlive ctx by the grace period
+		case w := <-r.written:
+			r.writing--
+			if err := r.settle(w); err != nil { //nolint:contextcheck // attempts outlive ctx by the grace period
+				return err
+			}
+		case <-r.Wake:
+			r.lookAgain()
 		case <-timer.C:
-			if r.dry = false; !r.shut {
+			if r.lookAgain(); !r.shut || r.running == 0 { // writes end by themselves, with the lease at the latest
 				continue
 			}
 			if r.forced {
@@ -142,51 +186,87 @@ func (r *run) loop(ctx context.Context) error {
 	}
 }
 
-// write records what has come in and claims for the free slots, in one go. With
-// nothing to record and nothing to hope for it does not ask.
-func (r *run) write(ctx context.Context) error {
+// lookAgain forgets what claims that are under way may be about to say: that there
+// is nothing.
+func (r *run) lookAgain() {
+	r.dry = false
+	r.woken++
+}
+
+// write begins to record what has come in and to claim for the free slots, in one
+// call. With nothing to record and nothing to hope for it does not ask, and with as
+// many calls under way as are allowed it waits: what comes in meanwhile travels
+// together.
+func (r *run) write(ctx context.Context) {
+	if r.writing >= max(r.Writes, 1) {
+		return
+	}
 	claim, reserved := r.reserve(0)
 	if claim != nil && r.dry && len(r.outcomes) == 0 {
-		claim = nil
-	}
-	if claim == nil {
-		r.giveBack(reserved)
-		reserved = 0
+		r.withdraw(claim, reserved)
+		claim, reserved = nil, 0
 	}
 	if len(r.outcomes) == 0 && claim == nil {
-		return nil
+		return
 	}
-	wrote, err := r.finish(ctx, claim)
-	if err != nil {
-		return fmt.Errorf("recording %d outcomes: %w", len(r.outcomes), err)
-	}
-	for _, o := range r.outcomes {
-		delete(r.mine, o.ID)
-	}
-	after := r.after
+	w := &write{outcomes: r.outcomes, after: r.after, claim: claim, reserved: reserved, woken: r.woken}
 	r.outcomes, r.after = nil, nil
-	for i, f := range after {
-		if f != nil {
-			f(i < len(wrote.Applied) && wrote.Applied[i])
+	r.writing++
+	go func() {
+		w.answer, w.err = r.finish(ctx, w)
+		r.written <- w
+	}()
+}
+
+// awaitWrites is for the end of the loop: nothing that was begun outlives it.
+func (r *run) awaitWrites() {
+	for ; r.writing > 0; r.writing-- {
+		if w := <-r.written; w.err == nil {
+			w.told()
 		}
 	}
-	r.giveBack(reserved)
-	r.learn(wrote, claim != nil) //nolint:contextcheck // attempts outlive ctx by the grace period
+}
+
+// settle takes in the answer to a write.
+func (r *run) settle(w *write) error {
+	if w.err != nil {
+		return fmt.Errorf("recording %d outcomes: %w", len(w.outcomes), w.err)
+	}
+	for _, o := range w.outcomes {
+		delete(r.mine, o.ID)
+	}
+	w.told()
+	claimed := w.claim != nil
+	if claimed {
+		r.giveBack(w.reserved)
+		r.Quota.giveBack(w.claim.Limit - len(w.answer.Claimed.Executions))
+		r.heard(true)
+	}
+	r.learn(w.answer, claimed, w.woken)
 	return nil
+}
+
+// told says to each attempt what became of its outcome.
+func (w *write) told() {
+	for i, f := range w.after {
+		if f != nil {
+			f(i < len(w.answer.Applied) && w.answer.Applied[i])
+		}
+	}
 }
 
 // finish writes. What happened must be recorded whatever becomes of ctx, so only
 // losing the lease, or an answer that will not change, ends the trying. A repeat is
 // harmless (storage.Queue), but a lost answer may have claimed, and what it applied
 // is void the second time.
-func (r *run) finish(ctx context.Context, claim *storage.ClaimRequest) (storage.Finished, error) {
+func (r *run) finish(ctx context.Context, w *write) (storage.Finished, error) {
 	for repeated := false; ; repeated = true {
 		wctx, cancel := context.WithTimeout(r.Lease.lost, r.Lease.Worker.Lease)
-		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: r.outcomes, Claim: claim}) //nolint:contextcheck // the lease outlives ctx
+		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: w.claim}) //nolint:contextcheck // the lease outlives ctx
 		cancel()
 		switch {
 		case err == nil && repeated:
-			return wrote, r.confirm(ctx, wrote.Applied)
+			return wrote, r.confirm(ctx, w.outcomes, wrote.Applied)
 		case err == nil, lasting(err):
 			return wrote, err
 		}
@@ -198,7 +278,7 @@ func (r *run) finish(ctx context.Context, claim *storage.ClaimRequest) (storage.
 			return wrote, errors.Join(context.Cause(r.Lease.lost), err) //nolint:contextcheck // the lease outlives ctx
 		}
 		r.mu.Lock()
-		r.unsure = r.unsure || claim != nil
+		r.unsure = r.unsure || w.claim != nil
 		r.mu.Unlock()
 	}
 }
@@ -211,8 +291,8 @@ func lasting(err error) bool {
 }
 
 // confirm marks as applied what an earlier try whose answer was lost had applied.
-func (r *run) confirm(ctx context.Context, applied []bool) error {
-	for i, o := range r.outcomes {
+func (r *run) confirm(ctx context.Context, outcomes []storage.Outcome, applied []bool) error {
+	for i, o := range outcomes {
 		if applied[i] {
 			continue
 		}
@@ -225,15 +305,18 @@ func (r *run) confirm(ctx context.Context, applied []bool) error {
 	return nil
 }
 
-// learn takes in what a write found.
-func (r *run) learn(wrote storage.Finished, claimed bool) {
+// learn takes in what a write found, that was begun when so much was known. What
+// ended may have made something claimable, so a write that did not claim is a
+// reason to look.
+func (r *run) learn(wrote storage.Finished, claimed bool, woken int) {
 	r.flows = append(r.flows, wrote.Flows...)
-	if claimed {
+	switch {
+	case !claimed:
+		r.lookAgain()
+	case woken == r.woken:
 		r.dry, r.nextDue = wrote.Claimed.NextDue != 0, wrote.Claimed.NextDue
-	} else {
-		r.dry = false
 	}
-	r.start(wrote.Claimed.Executions)
+	r.start(wrote.Claimed)
 }
 
 // adopt starts what a commit has claimed whose answer was lost: it runs by the
@@ -253,13 +336,14 @@ func (r *run) adopt(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("looking for what a lost answer claimed: %w", err)
 	}
-	r.start(slices.DeleteFunc(rows, func(e storage.Execution) bool { //nolint:contextcheck // attempts have a context of their own
+	r.start(storage.Claimed{Executions: slices.DeleteFunc(rows, func(e storage.Execution) bool { //nolint:contextcheck // attempts have a context of their own
 		return r.mine[e.ID] || !slices.Contains(r.Queues, e.Queue)
-	}))
+	})})
 	r.mu.Lock()
 	r.unsure = false
 	r.mu.Unlock()
-	return r.write(ctx)
+	r.write(ctx) //nolint:contextcheck // what happened must be recorded whatever becomes of ctx
+	return nil
 }
 
 // adoptLimit is far above what a worker can have claimed.
@@ -270,12 +354,23 @@ const adoptLimit = 10_000
 func (r *run) reserve(own int) (claim *storage.ClaimRequest, reserved int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.shut || r.unsure || r.free+own == 0 {
+	if r.shut || r.unsure || r.free+own == 0 || r.Closed != nil && r.Closed() {
+		return nil, 0
+	}
+	limit := r.Quota.take(r.free + own)
+	if limit == 0 {
 		return nil, 0
 	}
 	reserved, r.free = r.free, 0
-	r.asking += own
-	return &storage.ClaimRequest{Worker: r.Lease.Worker.ID, Queues: r.Queues, Names: r.Names, Limit: reserved + own}, reserved
+	r.asking++
+	return &storage.ClaimRequest{Worker: r.Lease.Worker.ID, Queues: r.Queues, Names: r.Names, Build: r.Build, Limit: limit}, reserved
+}
+
+// withdraw takes a claim back that was not made.
+func (r *run) withdraw(claim *storage.ClaimRequest, reserved int) {
+	r.Quota.giveBack(claim.Limit)
+	r.giveBack(reserved)
+	r.heard(true)
 }
 
 func (r *run) giveBack(n int) {
@@ -294,19 +389,15 @@ func (r *run) stop() {
 }
 
 // start attempts executions, each in a goroutine that ends by sending its result.
-// What a last commit claimed after claiming had ended goes back untouched.
-func (r *run) start(executions []storage.Execution) {
-	if r.shut {
-		for _, e := range executions {
-			r.outcomes = append(r.outcomes, storage.Outcome{
-				ID: e.ID, Delivery: e.Delivery, State: storage.Pending, Excuse: true, Errors: e.Errors, Losses: e.Losses,
-			})
-			r.after = append(r.after, nil)
+// What a last commit claimed after claiming had ended goes back untouched, and what
+// is paused is parked, to be claimed by name when it is resumed.
+func (r *run) start(claimed storage.Claimed) {
+	r.giveBack(-len(claimed.Executions))
+	for _, e := range claimed.Executions {
+		if r.shut {
+			r.putBack(e, false)
+			continue
 		}
-		return
-	}
-	r.giveBack(-len(executions))
-	for _, e := range executions {
 		r.running++
 		r.mine[e.ID] = true
 		go func() {
@@ -316,7 +407,9 @@ func (r *run) start(executions []storage.Execution) {
 			res := result{id: e.ID}
 			res.verdict = r.Attempt(ctx, e, func() (claim *storage.ClaimRequest) {
 				claim, res.reserved = r.reserve(1)
-				res.asked = claim != nil
+				if claim != nil {
+					res.asked = claim.Limit
+				}
 				return claim
 			})
 			unwatch()
@@ -325,13 +418,30 @@ func (r *run) start(executions []storage.Execution) {
 	}
 }
 
+// putBack returns an execution as if it had not been claimed.
+func (r *run) putBack(e storage.Execution, park bool) {
+	r.giveBack(1)
+	r.outcomes = append(r.outcomes, storage.Outcome{
+		ID: e.ID, Delivery: e.Delivery, State: storage.Pending, Park: park, Excuse: true, Errors: e.Errors, Losses: e.Losses,
+	})
+	r.after = append(r.after, nil)
+}
+
 // take files one result.
 func (r *run) take(res result) {
 	r.running--
-	r.giveBack(1 + res.reserved)
 	v := res.verdict
-	if res.asked {
+	if v.Lingers == nil {
+		r.giveBack(1)
+	} else {
+		r.awaitEnd(v.Lingers)
+	}
+	r.giveBack(res.reserved)
+	if res.asked > 0 {
 		r.heard(v.Finished != nil)
+		if v.Finished != nil {
+			r.Quota.giveBack(res.asked - len(v.Finished.Claimed.Executions))
+		}
 	}
 	if v.Finished == nil {
 		r.outcomes = append(r.outcomes, v.Outcome)
@@ -342,7 +452,16 @@ func (r *run) take(res result) {
 	if v.After != nil {
 		v.After(len(v.Finished.Applied) > 0 && v.Finished.Applied[0])
 	}
-	r.learn(*v.Finished, true)
+	r.learn(*v.Finished, res.asked > 0, r.woken)
+}
+
+// awaitEnd frees the slot of an abandoned handler when that returns. It lives as
+// long as the handler.
+func (r *run) awaitEnd(lingers <-chan struct{}) {
+	go func() {
+		<-lingers
+		r.giveBack(1)
+	}()
 }
 
 // heard counts a commit that was to claim. Without an answer it may have done so.
@@ -353,14 +472,18 @@ func (r *run) heard(answered bool) {
 	r.unsure = r.unsure || !answered
 }
 
-// drain takes what else has arrived, so that it shares the next write.
+// drain takes what else has arrived, so that it shares the next write. Attempts that
+// are about to end get the chance to: where handlers are short, a batch of them is
+// recorded together instead of one first and the others after.
 func (r *run) drain() {
-	for {
+	for idle := 0; idle < 2; {
 		select {
 		case res := <-r.results:
 			r.take(res)
+			idle = 0
 		default:
-			return
+			runtime.Gosched()
+			idle++
 		}
 	}
 }
@@ -368,7 +491,7 @@ func (r *run) drain() {
 // patience is how long to wait for a result before looking again.
 func (r *run) patience() time.Duration {
 	switch {
-	case r.shut:
+	case r.shut && r.running > 0:
 		return time.Until(r.deadline)
 	case r.dry && r.nextDue >= 0:
 		return min(r.nextDue, r.Poll)

@@ -61,7 +61,7 @@ func serve(ctx context.Context, t *testing.T, store storage.Store, n, slots int,
 					},
 				}
 			},
-			Over: func(context.Context, []storage.Flow, bool) (bool, error) { return int(done.Load()) == n, nil },
+			Over: func(context.Context, engine.Found) (bool, error) { return int(done.Load()) == n, nil },
 		}
 		return p.Run(ctx, storage.Claimed{})
 	})
