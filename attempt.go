@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gosequencer/sequencer/internal/engine"
@@ -25,17 +26,22 @@ type session struct {
 	errs  *errorLog
 	ended *endings
 	disk  *disk // of a run
+
+	abandoned *atomic.Int32 // counts handlers that ignored their end; of a worker
 }
 
 func (s session) worker() storage.ID { return s.lease.Worker.ID }
 
-// errorLog keeps the latest error of each execution.
+// errorLog keeps the latest error of each execution; a nil one nothing.
 type errorLog struct {
 	mu   sync.Mutex
 	errs map[storage.ID]error
 }
 
 func (l *errorLog) set(id storage.ID, err error) {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.errs == nil {
@@ -50,13 +56,17 @@ func (l *errorLog) get(id storage.ID) error {
 	return l.errs[id]
 }
 
-// endings are the executions that came to their end in this session.
+// endings are the executions that came to their end in this session; nil ones are
+// not kept.
 type endings struct {
 	mu  sync.Mutex
 	ids map[storage.ID]bool
 }
 
 func (l *endings) add(id storage.ID) {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ids == nil {
@@ -168,8 +178,28 @@ func (a *Attempt) wait(ctx context.Context, done <-chan error) error {
 		return err
 	case <-grace.C:
 		a.seq.cfg.Logger.WarnContext(ctx, "handler does not return and was abandoned", keyOperation, a.Name, keyExecution, a.ID)
+		a.abandon(ctx, done)
 		return fmt.Errorf("%w; the handler did not return within %s and was abandoned", context.Cause(ctx), a.seq.cfg.TimeoutGrace)
 	}
+}
+
+// abandon leaves a handler behind. On a worker it keeps its slot, and counts, until
+// it returns (Q2.11, Q2.12): the process has only so much room for such. A run goes
+// on without it.
+func (a *Attempt) abandon(ctx context.Context, done <-chan error) {
+	count := a.session.abandoned
+	if count == nil {
+		return
+	}
+	count.Add(1)
+	lingers := make(chan struct{})
+	a.lingers = lingers
+	go func() {
+		err := <-done
+		count.Add(-1)
+		close(lingers)
+		a.seq.cfg.Logger.WarnContext(ctx, "abandoned handler finished", keyOperation, a.Name, keyExecution, a.ID, keyError, err)
+	}()
 }
 
 // errGoexit: a handler ended its goroutine instead of returning (Q2.13).
@@ -349,7 +379,7 @@ func (a *Attempt) decide(end ending) (storage.Outcome, error) {
 // the hooks; an error in a hook is logged and changes nothing (S17.4, S17.5).
 func (a *Attempt) verdict(ctx context.Context, o storage.Outcome, err error, wrote *storage.Finished) engine.Verdict {
 	a.session.errs.set(a.exec.ID, err)
-	return engine.Verdict{Outcome: o, Finished: wrote, After: func(applied bool) {
+	return engine.Verdict{Outcome: o, Finished: wrote, Lingers: a.lingers, After: func(applied bool) {
 		if !applied {
 			a.seq.emit(ctx, a.event(EventFenced, func(e *Event) { e.Err = err }))
 			return

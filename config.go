@@ -84,6 +84,8 @@ type Config struct {
 	// TimeoutGrace is how long a cancelled handler may take to return before it is
 	// abandoned; default DefaultTimeoutGrace.
 	TimeoutGrace time.Duration
+	// Retention is how long history is kept; workers delete what is older.
+	Retention Retention
 	// Poll is the longest an idle worker sleeps between looks; default DefaultPoll.
 	Poll time.Duration
 	// DisableErrorRecords keeps attempts' errors out of the ledger; they are still
@@ -120,6 +122,7 @@ func (c *Config) normalize() error {
 	c.ShutdownGrace = cmp.Or(c.ShutdownGrace, DefaultShutdownGrace)
 	c.TimeoutGrace = cmp.Or(c.TimeoutGrace, DefaultTimeoutGrace)
 	c.Poll = cmp.Or(c.Poll, DefaultPoll)
+	c.Retention = c.Retention.normal()
 
 	var problems []error
 	bad := func(field string, value any, want string) {
@@ -144,6 +147,13 @@ func (c *Config) normalize() error {
 	for _, d := range c.Backoff {
 		if d < 0 {
 			bad("Backoff", d, "durations that are not negative")
+		}
+	}
+	for field, d := range map[string]time.Duration{
+		"Retention.Completed": c.Retention.Completed, "Retention.Failed": c.Retention.Failed, "Retention.Others": c.Retention.Others,
+	} {
+		if d < 0 {
+			bad(field, d, "a duration, or KeepForever")
 		}
 	}
 	for name, store := range c.Connections {

@@ -28,6 +28,7 @@ var (
 	ErrLost               = errors.New("worker died during the attempt")
 	ErrCancelled          = errors.New("cancelled")
 	ErrShutdown           = errors.New("shutting down")
+	ErrAbandoned          = errors.New("too many abandoned handlers")
 	ErrDuplicate          = errors.New("already in flight")
 	ErrSkipped            = errors.New("skipped")
 	ErrInterrupted        = errors.New("interrupted")

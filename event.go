@@ -22,6 +22,9 @@ const (
 	EventWarning     EventKind = "warning"      // Reason says what
 	EventRecovered   EventKind = "recovered"    // a dead process's run was taken over; Reason says how
 
+	EventWorkerStarted EventKind = "worker_started" // ID is the worker's, Tasks its slots, Reason its queues
+	EventWorkerStopped EventKind = "worker_stopped" // Reason says why
+
 	EventQueued      EventKind = "queued" // in a transaction: written, and gone if that rolls back
 	EventDuplicate   EventKind = "duplicate"
 	EventStarted     EventKind = "started"

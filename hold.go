@@ -20,11 +20,19 @@ const lockPoll = 200 * time.Millisecond
 
 // hold keeps a worker's lease while fn runs.
 func (s *Sequencer) hold(ctx context.Context, purpose string, fn func(ctx context.Context, sess session) error) error {
+	return s.holdAs(ctx, s.newWorker(purpose), fn)
+}
+
+// newWorker says who this process is.
+func (s *Sequencer) newWorker(purpose string) storage.Worker {
 	self := process.Self()
-	w := storage.Worker{
+	return storage.Worker{
 		ID: storage.NewID(), Purpose: purpose, Actor: s.cfg.Actor, Hostname: self.Hostname,
 		Boot: self.Boot, PID: self.PID, PIDStart: self.Start, Build: s.cfg.Build, Lease: s.cfg.Lease,
 	}
+}
+
+func (s *Sequencer) holdAs(ctx context.Context, w storage.Worker, fn func(ctx context.Context, sess session) error) error {
 	return engine.Hold(ctx, s.store, w, s.cfg.Logger, ErrCancelled, func(ctx context.Context, l *engine.Lease) error {
 		return fn(ctx, session{lease: l, errs: &errorLog{}, ended: &endings{}})
 	})

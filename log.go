@@ -26,6 +26,10 @@ const (
 func logEvent(ctx context.Context, log *slog.Logger, e Event) {
 	level, text := slog.LevelDebug, string(e.Kind)
 	switch e.Kind {
+	case EventWorkerStarted:
+		level, text = slog.LevelInfo, "worker started"
+	case EventWorkerStopped:
+		level, text = slog.LevelInfo, "worker stopped"
 	case EventRunStarted:
 		level, text = slog.LevelInfo, "run started"
 	case EventRunEnded:

@@ -51,6 +51,7 @@ type Attempt struct {
 	exec    storage.Execution
 	reg     *registration
 	session session
+	lingers <-chan struct{} // closed once an abandoned handler has ended
 	tx      *attemptTx
 
 	mu       sync.Mutex // guards exec.Checkpoint and the rest

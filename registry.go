@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -41,6 +42,13 @@ func (r *Registry) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return errors.Join(r.problems...)
+}
+
+// known are all names by which rows may ask for an operation of this registry.
+func (r *Registry) known() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.owner))
 }
 
 // warnings are what works and is probably not meant.

@@ -145,6 +145,9 @@ type Syncer interface {
 // Waker is a store that can tell when work has arrived. A wake-up is a hint:
 // polling alone is correct, this only makes it fast.
 type Waker interface {
-	// Wait returns when something may have become claimable, or when ctx is done.
-	Wait(ctx context.Context, queues []string) error
+	// Watch calls wake whenever something may have become claimable in one of the
+	// queues, until ctx is done; then it returns nil. It returns an error when it
+	// cannot listen, or not any more; it may be called again. wake must not block.
+	// Calls for nothing are allowed; a missed one costs a poll.
+	Watch(ctx context.Context, queues []string, wake func()) error
 }

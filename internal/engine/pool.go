@@ -61,7 +61,7 @@ type Pool struct {
 // Found is how a pool stands after a write.
 type Found struct {
 	Flows   []storage.Flow // those that the writes since the last question touched
-	Running int            // attempts in flight
+	Running int            // attempts in flight, or not recorded yet
 	Dry     bool           // the last claim found less than it wanted…
 	NextDue time.Duration  // …and the next row is due after this, negative = none is
 }
@@ -102,17 +102,18 @@ type run struct {
 	asking int        // claims under way: in writes, and in attempts' own commits
 	unsure bool       // the answer to one of them was lost, and with it what was claimed
 
-	running  int
-	writing  int                 // writes under way
-	mine     map[storage.ID]bool // what runs, or has run and is not recorded yet
-	outcomes []storage.Outcome
-	after    []func(bool)
-	flows    []storage.Flow // touched since Over was last asked
-	dry      bool           // the last claim found less than it wanted…
-	nextDue  time.Duration  // …and this is when to look again, negative = no idea
-	woken    int            // reasons to look again, counted
-	deadline time.Time      // when a stopping pool loses patience
-	forced   bool           // attempts were cancelled with Shutdown
+	running   int
+	writing   int                 // writes under way…
+	recording int                 // …and the outcomes in them
+	mine      map[storage.ID]bool // what runs, or has run and is not recorded yet
+	outcomes  []storage.Outcome
+	after     []func(bool)
+	flows     []storage.Flow // touched since Over was last asked
+	dry       bool           // the last claim found less than it wanted…
+	nextDue   time.Duration  // …and this is when to look again, negative = no idea
+	woken     int            // reasons to look again, counted
+	deadline  time.Time      // when a stopping pool loses patience
+	forced    bool           // attempts were cancelled with Shutdown
 }
 
 type result struct {
@@ -145,15 +146,15 @@ func (r *run) loop(ctx context.Context) error {
 		}
 		flows := r.flows
 		r.flows = nil
-		busy := r.running + len(r.outcomes) + r.writing
-		over, err := r.Over(ctx, Found{Flows: flows, Running: busy, Dry: r.dry, NextDue: r.nextDue})
+		unrecorded := r.running + len(r.outcomes) + r.recording
+		over, err := r.Over(ctx, Found{Flows: flows, Running: unrecorded, Dry: r.dry, NextDue: r.nextDue})
 		if err != nil {
 			return err
 		}
 		if over {
 			r.stop()
 		}
-		if r.shut && busy == 0 {
+		if r.shut && unrecorded+r.writing == 0 {
 			return nil
 		}
 		timer.Reset(r.patience())
@@ -163,6 +164,7 @@ func (r *run) loop(ctx context.Context) error {
 			r.drain()   //nolint:contextcheck // attempts outlive ctx by the grace period
 		case w := <-r.written:
 			r.writing--
+			r.recording -= len(w.outcomes)
 			if err := r.settle(w); err != nil { //nolint:contextcheck // attempts outlive ctx by the grace period
 				return err
 			}
@@ -212,6 +214,7 @@ func (r *run) write(ctx context.Context) {
 	w := &write{outcomes: r.outcomes, after: r.after, claim: claim, reserved: reserved, woken: r.woken}
 	r.outcomes, r.after = nil, nil
 	r.writing++
+	r.recording += len(w.outcomes)
 	go func() {
 		w.answer, w.err = r.finish(ctx, w)
 		r.written <- w
