@@ -295,14 +295,14 @@ func TestARequiredTransactionNeedsAStoreThatHasThem(t *testing.T) {
 func TestASlowTransactionDoesNotCostTheLease(t *testing.T) {
 	t.Parallel()
 	onSQL(t, func(t *testing.T, l *sqlLab) {
-		l.cfg.Lease = 300 * time.Millisecond
+		l.cfg.Lease = 2 * time.Second
 		l.op(first, func(ctx context.Context) error {
 			if err := write(ctx, "slow"); err != nil {
 				return err
 			}
 			for range 4 { // longer than the lease, with the writer held and progress to tell
 				sequencer.Progress(ctx, 1, 2)
-				<-time.After(200 * time.Millisecond) // sleep: the lease must really run out, and servers have real clocks
+				<-time.After(700 * time.Millisecond) // sleep: the lease must really run out, and servers have real clocks
 			}
 			return ctx.Err()
 		})

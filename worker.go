@@ -189,7 +189,7 @@ type duty struct {
 
 func (d *duty) worker() storage.Worker {
 	w := d.s.newWorker("work")
-	w.Queues, w.Slots = d.cfg.Queues, d.cfg.Slots
+	w.Queues, w.Slots, w.Names = d.cfg.Queues, d.cfg.Slots, d.s.reg.names()
 	return w
 }
 
@@ -236,7 +236,7 @@ func (d *duty) over(_ context.Context, found engine.Found) (bool, error) {
 	switch {
 	case d.cfg.MaxTime > 0 && time.Since(d.began) >= d.cfg.MaxTime,
 		int(d.abandoned.Load()) >= d.cfg.MaxAbandoned,
-		d.quota.Spent() && found.Running == 0,
+		d.quota.Spent() && found.Running == 0 && !found.Claiming,
 		idle && (d.cfg.StopWhenEmpty || d.cfg.Once),
 		idle && d.cfg.StopWhenEmptyFor > 0 && time.Since(time.Unix(0, d.lastBusy.Load())) >= d.cfg.StopWhenEmptyFor:
 		return true, nil

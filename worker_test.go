@@ -285,6 +285,8 @@ func TestAbandonedHandlersKeepTheirSlotsAndEndTheWorkerWhenTheyAreMany(t *testin
 		if !errors.Is(err, sequencer.ErrAbandoned) {
 			t.Errorf("Work: %v, want ErrAbandoned", err)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if most > 4 {
 			t.Errorf("%d handlers ran in 4 slots", most)
 		}

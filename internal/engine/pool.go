@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,10 +61,11 @@ type Pool struct {
 
 // Found is how a pool stands after a write.
 type Found struct {
-	Flows   []storage.Flow // those that the writes since the last question touched
-	Running int            // attempts in flight, or not recorded yet
-	Dry     bool           // the last claim found less than it wanted…
-	NextDue time.Duration  // …and the next row is due after this, negative = none is
+	Flows    []storage.Flow // those that the writes since the last question touched
+	Running  int            // attempts in flight, or not recorded yet
+	Claiming bool           // a claim is under way
+	Dry      bool           // the last claim found less than it wanted…
+	NextDue  time.Duration  // …and the next row is due after this, negative = none is
 }
 
 // Idle reports that nothing runs and nothing will by time alone.
@@ -147,7 +149,7 @@ func (r *run) loop(ctx context.Context) error {
 		flows := r.flows
 		r.flows = nil
 		unrecorded := r.running + len(r.outcomes) + r.recording
-		over, err := r.Over(ctx, Found{Flows: flows, Running: unrecorded, Dry: r.dry, NextDue: r.nextDue})
+		over, err := r.Over(ctx, Found{Flows: flows, Running: unrecorded, Claiming: r.claiming(), Dry: r.dry, NextDue: r.nextDue})
 		if err != nil {
 			return err
 		}
@@ -186,6 +188,12 @@ func (r *run) loop(ctx context.Context) error {
 			return context.Cause(r.Lease.lost) //nolint:contextcheck // the lease outlives ctx
 		}
 	}
+}
+
+func (r *run) claiming() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asking > 0
 }
 
 // lookAgain forgets what claims that are under way may be about to say: that there
@@ -397,8 +405,9 @@ func (r *run) stop() {
 func (r *run) start(claimed storage.Claimed) {
 	r.giveBack(-len(claimed.Executions))
 	for _, e := range claimed.Executions {
-		if r.shut {
-			r.putBack(e, false)
+		paused := slices.Contains(claimed.PausedNames, e.Name) && !strings.HasPrefix(e.Queue, storage.PrivateQueue)
+		if r.shut || paused {
+			r.putBack(e, paused)
 			continue
 		}
 		r.running++
