@@ -15,12 +15,16 @@ const startPatience = 20 * time.Second
 // handle, or, until ctx is done, from elsewhere.
 func listen(ctx context.Context, q queue, jobs int, sends bool, say func(message)) (result, error) {
 	started := make([]atomic.Int64, jobs)
+	called := make([]atomic.Int64, jobs)
 	var missing atomic.Int64
 	missing.Store(int64(jobs))
 	all := make(chan struct{})
-	stop, err := working(ctx, q, true, func(number int) {
-		if started[number].CompareAndSwap(0, time.Now().UnixNano()) && missing.Add(-1) == 0 {
-			close(all)
+	stop, err := working(ctx, q, true, func(number int, at int64) {
+		if started[number].CompareAndSwap(0, time.Now().UnixNano()) {
+			called[number].Store(at)
+			if missing.Add(-1) == 0 {
+				close(all)
+			}
 		}
 	})
 	if err != nil {
@@ -38,9 +42,9 @@ func listen(ctx context.Context, q queue, jobs int, sends bool, say func(message
 	case <-time.After(grace):
 	}
 	err = errors.Join(err, stop())
-	r.Started = make([]int64, jobs)
+	r.Called, r.Started = make([]int64, jobs), make([]int64, jobs)
 	for i := range started {
-		r.Started[i] = started[i].Load()
+		r.Called[i], r.Started[i] = called[i].Load(), started[i].Load()
 	}
 	return r, err
 }
@@ -65,7 +69,7 @@ func send(ctx context.Context, q queue, jobs int) (result, error) {
 // hold works and keeps the first job it gets until ctx is done. Without a job of its
 // own to insert, it first proves that it works.
 func hold(ctx context.Context, q queue, jobs int, say func(message)) error {
-	stop, err := working(ctx, q, jobs == 0, func(int) {
+	stop, err := working(ctx, q, jobs == 0, func(int, int64) {
 		say(message{Event: eventHandled})
 		<-ctx.Done()
 	})
@@ -84,9 +88,9 @@ func hold(ctx context.Context, q queue, jobs int, say func(message)) error {
 	return stop()
 }
 
-// working starts a worker and passes the numbers of its jobs to handle. With warm, it
+// working starts a worker and passes what stands in the payloads of its jobs to handle. With warm, it
 // returns once a job has gone through it. The worker lives on when ctx is done.
-func working(ctx context.Context, q queue, warm bool, handle func(number int)) (stop func() error, err error) {
+func working(ctx context.Context, q queue, warm bool, handle func(number int, called int64)) (stop func() error, err error) {
 	w, ok := q.(worker)
 	if !ok {
 		return nil, absent("it has no worker")
@@ -96,7 +100,7 @@ func working(ctx context.Context, q queue, warm bool, handle func(number int)) (
 	ended := make(chan error, 1)
 	go func() {
 		ended <- w.work(living, func(input []byte) {
-			switch number, _, err := readPayload(input); {
+			switch number, called, err := readPayload(input); {
 			case err != nil:
 				panic(err)
 			case number == warmUp:
@@ -105,7 +109,7 @@ func working(ctx context.Context, q queue, warm bool, handle func(number int)) (
 				default:
 				}
 			default:
-				handle(number)
+				handle(number, called)
 			}
 		})
 	}()

@@ -39,8 +39,9 @@ type result struct {
 	Allocations uint64        `json:"allocations,omitempty"`
 	Allocated   uint64        `json:"allocated,omitempty"` // bytes
 	PeakRSS     int64         `json:"peak_rss,omitempty"`  // bytes; 0: not known on this system
-	// By number of job, in nanoseconds since 1970: when its insert returned, when its
-	// handler started. 0: never.
+	// By number of job, in nanoseconds since 1970: when its insert was called, as its
+	// payload says, and when it returned; when its handler started. 0: never.
+	Called   []int64 `json:"called,omitempty"`
 	Returned []int64 `json:"returned,omitempty"`
 	Started  []int64 `json:"started,omitempty"`
 }

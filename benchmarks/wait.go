@@ -3,14 +3,40 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // grace is how long a worker still waits for jobs once all have been inserted.
 const grace = 3 * time.Second
 
-func missed(missing, of int) absent {
-	return absent(fmt.Sprintf("%d of %d jobs were not started within %v", missing, of, grace))
+// latencies are the percentiles of how long jobs waited, by the clock of the machine.
+// A handler that started before the insert had returned has not waited.
+func latencies(inserted, listened result) ([]reading, error) {
+	var waits, all []time.Duration
+	for i, started := range listened.Started {
+		if started == 0 {
+			continue
+		}
+		waits = append(waits, max(0, time.Duration(started-inserted.Returned[i])))
+		all = append(all, time.Duration(started-listened.Called[i]))
+	}
+	if missing := len(inserted.Returned) - len(waits); missing > 0 {
+		return nil, absent(fmt.Sprintf("%d of %d jobs were not started within %v", missing, len(inserted.Returned), grace))
+	}
+	slices.Sort(waits)
+	slices.Sort(all)
+	return []reading{
+		{"p50, ms", percentile(waits, 50)},
+		{"p95, ms", percentile(waits, 95)},
+		{"p99, ms", percentile(waits, 99)},
+		{"p50 from the call of insert, ms", percentile(all, 50)},
+	}, nil
+}
+
+// percentile of sorted durations, in milliseconds.
+func percentile(sorted []time.Duration, p int) float64 {
+	return float64(sorted[min(len(sorted)-1, len(sorted)*p/100)]) / float64(time.Millisecond)
 }
 
 // latencySame measures jobs inserted through the very handle that works.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"slices"
 	"time"
 )
 
@@ -116,29 +115,4 @@ func somewhere(ctx context.Context, c contender, measure func(p place) ([]readin
 		}
 	}()
 	return measure(p)
-}
-
-// percentile of sorted values.
-func percentile(sorted []time.Duration, p int) time.Duration {
-	return sorted[min(len(sorted)-1, len(sorted)*p/100)]
-}
-
-func latencies(inserted, listened result) ([]reading, error) {
-	var waits []time.Duration
-	for i, started := range listened.Started {
-		if started == 0 {
-			continue
-		}
-		waits = append(waits, max(0, time.Duration(started-inserted.Returned[i])))
-	}
-	if missing := len(inserted.Returned) - len(waits); missing > 0 {
-		return nil, missed(missing, len(inserted.Returned))
-	}
-	slices.Sort(waits)
-	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-	return []reading{
-		{"p50, ms", ms(percentile(waits, 50))},
-		{"p95, ms", ms(percentile(waits, 95))},
-		{"p99, ms", ms(percentile(waits, 99))},
-	}, nil
 }
