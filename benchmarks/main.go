@@ -43,7 +43,14 @@
 // program, which is the part of the memory that they have in common. Durability is
 // equal: SQLite in WAL mode with synchronous=NORMAL for everybody, the servers as
 // they are. Who keeps what is done and who deletes it differs, and is said with the
-// settings of each in the head of the output.
+// settings of each in the head of the output. Peers come as modules, at the versions
+// that go.mod names; gue is its v5.
+//
+// Servers are found by SEQUENCER_TEST_POSTGRES_URL, SEQUENCER_TEST_REDIS_URL
+// (redis://…) and SEQUENCER_TEST_MYSQL_URL (mysql://user:password@host:port/, or a DSN
+// of go-sql-driver), else on 127.0.0.1. One that cannot be reached is left out, and
+// the output says so. Each measurement has a schema, a database, a file, or a word in
+// its keys of its own, which is removed afterwards.
 package main
 
 import (

@@ -15,7 +15,7 @@ var redisPlaces = placeKind{
 		if err != nil {
 			return "", err
 		}
-		defer client.Close()
+		defer client.Close() //nolint:errcheck // nothing is under way any more
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
 		info, err := client.Info(ctx, "server").Result()
@@ -72,7 +72,7 @@ func onKeys(ctx context.Context, p place, do func(client *redis.Client, keys []s
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer client.Close() //nolint:errcheck // nothing is under way any more
 	for cursor := uint64(0); ; {
 		keys, next, err := client.Scan(ctx, cursor, "*"+p.Name+"*", 1000).Result()
 		if err != nil {

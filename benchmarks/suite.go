@@ -55,23 +55,40 @@ func run(ctx context.Context, o options) error {
 		defer f.Close()
 		r.json = f
 	}
-	for repetition := range o.repeat { // in alternation, so that a machine that slows down slows everybody
+	failed := r.measure(ctx, all, o.repeat)
+	return errors.Join(failed, r.print())
+}
+
+// measure goes through all measurements as often as asked, in alternation, so that a
+// machine that slows down slows everybody. One that fails does not cost the others
+// their figures.
+func (r *report) measure(ctx context.Context, all []measurement, repeat int) error {
+	failures := 0
+	for repetition := range repeat {
 		for _, m := range all {
-			fmt.Fprintf(os.Stderr, "%d/%d %s %s %s\n", repetition+1, o.repeat, m.work, m.store, m.who)
+			fmt.Fprintf(os.Stderr, "%d/%d %s %s %s\n", repetition+1, repeat, m.work, m.store, m.who)
 			readings, err := m.run(ctx)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			if why, ok := errors.AsType[absent](err); ok {
 				r.miss(m, string(why))
 				continue
 			}
 			if err != nil {
-				return fmt.Errorf("%s, %s on %s: %w", m.work, m.who, m.store, err)
+				failures++
+				r.miss(m, "FAILED: "+err.Error())
+				continue
 			}
 			if err := r.add(m, repetition, readings); err != nil {
 				return err
 			}
 		}
 	}
-	return r.print()
+	if failures > 0 {
+		return fmt.Errorf("%d measurements failed", failures)
+	}
+	return nil
 }
 
 // servers finds out which stores can be reached, and says of the others why not.

@@ -144,6 +144,31 @@ func TestTheReportComparesMediansWithTheFirstOfABlock(t *testing.T) {
 	}
 }
 
+func TestAFailureCostsOnlyItsOwnFigure(t *testing.T) {
+	t.Parallel()
+	answers := func(err error) func(context.Context) ([]reading, error) {
+		return func(context.Context) ([]reading, error) { return []reading{{"jobs/s", 1}}, err }
+	}
+	var out strings.Builder
+	r := report{out: &out}
+	err := r.measure(t.Context(), []measurement{
+		{"drain", "sqlite", "one", answers(errors.New("disk full"))},
+		{"drain", "sqlite", "two", answers(absent("it has no worker"))},
+		{"drain", "sqlite", "three", answers(nil)},
+	}, 1)
+	if err == nil || err.Error() != "1 measurements failed" {
+		t.Errorf("got %v, want that 1 measurement failed", err)
+	}
+	if err := r.print(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"three", "one on sqlite: FAILED: disk full", "two on sqlite: it has no worker"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
 func TestWorksAreChosenByNameAndFamily(t *testing.T) {
 	t.Parallel()
 	everywhere := map[string]string{"sqlite": "", "postgres": "", "redis": "", "mysql": ""}
