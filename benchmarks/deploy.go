@@ -5,9 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -24,27 +24,35 @@ import (
 // tasks is how many migrations, and how many operations, a deploy has.
 const tasks = 1000
 
-// deploy compares a run over 1,000 migrations and 1,000 operations on SQLite with
-// what goose alone needs for the migrations plus a bare loop that commits 1,000
-// transactions; and a run with nothing pending with goose's own.
+// deploy compares a run over 1,000 migrations and 1,000 operations on SQLite, with
+// synchronous NORMAL and FULL, with what goose alone needs for the migrations plus a
+// bare loop that commits 1,000 transactions; and a run with nothing pending with
+// goose's own.
 func deploy() []measurement {
-	var suite []measurement
-	for _, full := range []bool{false, true} {
-		mode := "NORMAL"
-		if full {
-			mode = "FULL"
-		}
-		work := fmt.Sprintf("deploy 1000+1000, SQLite %s", mode)
-		suite = append(suite,
-			measurement{work, "goose Up + bare loop of commits", true, func(ctx context.Context, dir string) (time.Duration, error) { return baseline(ctx, dir, full) }},
-			measurement{work, "sequencer", false, func(ctx context.Context, dir string) (time.Duration, error) { return process(ctx, dir, full) }},
-		)
+	return []measurement{
+		timed("deploy-normal", "goose Up + bare loop of commits", baseline(false)),
+		timed("deploy-normal", "sequencer", process(false)),
+		timed("deploy-full", "goose Up + bare loop of commits", baseline(true)),
+		timed("deploy-full", "sequencer", process(true)),
+		timed("deploy-nothing", "goose Up", gooseNothing),
+		timed("deploy-nothing", "sequencer", sequencerNothing),
+		timed("deploy-plan", "sequencer", plan),
 	}
-	return append(suite,
-		measurement{"nothing pending of 1000+1000", "goose Up (1000)", true, gooseNothing},
-		measurement{"nothing pending of 1000+1000", "sequencer", false, sequencerNothing},
-		measurement{"plan of 1000+1000", "sequencer", false, plan},
-	)
+}
+
+// timing measures something in a directory.
+type timing func(ctx context.Context, dir string) (time.Duration, error)
+
+// timed measures in a fresh directory.
+func timed(work, who string, do timing) measurement {
+	return measurement{work, "sqlite", who, func(ctx context.Context) ([]reading, error) {
+		dir, err := os.MkdirTemp("", "sequencer-bench")
+		if err != nil {
+			return nil, err
+		}
+		took, err := do(ctx, dir)
+		return []reading{{"seconds", took.Seconds()}}, errors.Join(err, os.RemoveAll(dir))
+	}}
 }
 
 func migrations() fs.FS {
@@ -57,14 +65,6 @@ func migrations() fs.FS {
 	return files
 }
 
-func open(path string, full bool) (*sql.DB, error) {
-	mode := "normal"
-	if full {
-		mode = "full"
-	}
-	return sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(wal)&_pragma=busy_timeout(10000)&_pragma=synchronous("+mode+")&_txlock=immediate")
-}
-
 func gooseUp(ctx context.Context, db *sql.DB) error {
 	p, err := goose.NewProvider(goose.DialectSQLite3, db, migrations(), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
@@ -74,37 +74,44 @@ func gooseUp(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-func baseline(ctx context.Context, dir string, full bool) (time.Duration, error) {
-	db, err := open(filepath.Join(dir, "base.db"), full)
-	if err != nil {
-		return 0, err
+func baseline(full bool) timing {
+	return func(ctx context.Context, dir string) (time.Duration, error) {
+		db, err := openWAL(filepath.Join(dir, "base.db"), full)
+		if err != nil {
+			return 0, err
+		}
+		defer db.Close()
+		began := time.Now()
+		if err := gooseUp(ctx, db); err != nil {
+			return 0, err
+		}
+		err = bareCommits(ctx, db)
+		return time.Since(began), err
 	}
-	defer db.Close()
-	began := time.Now()
-	if err := gooseUp(ctx, db); err != nil {
-		return 0, err
-	}
+}
+
+func bareCommits(ctx context.Context, db *sql.DB) error {
 	if _, err := db.ExecContext(ctx, "CREATE TABLE bare (id INTEGER PRIMARY KEY, v TEXT)"); err != nil {
-		return 0, err
+		return err
 	}
 	for i := range tasks {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if _, err := tx.ExecContext(ctx, "INSERT INTO bare (v) VALUES (?)", strconv.Itoa(i)); err != nil {
-			return 0, err
+			return err
 		}
 		if err := tx.Commit(); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return time.Since(began), nil
+	return nil
 }
 
-// ours opens a sequencer over the same migrations and as many operations, each of
+// deployer opens a sequencer over the same migrations and as many operations, each of
 // which commits one row in its transaction.
-func ours(ctx context.Context, path string, full bool) (*sequencer.Sequencer, *sqlite.Store, error) {
+func deployer(ctx context.Context, path string, full bool) (*sequencer.Sequencer, *sqlite.Store, error) {
 	durability := sqlite.Normal
 	if full {
 		durability = sqlite.Full
@@ -129,26 +136,28 @@ func ours(ctx context.Context, path string, full bool) (*sequencer.Sequencer, *s
 			return err
 		}))
 	}
-	seq, err := sequencer.New(store, reg, sequencer.Config{Migrations: src, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	seq, err := sequencer.New(store, reg, sequencer.Config{Migrations: src, Logger: slog.New(slog.DiscardHandler)})
 	return seq, store, err
 }
 
-func process(ctx context.Context, dir string, full bool) (time.Duration, error) {
-	began := time.Now()
-	seq, store, err := ours(ctx, filepath.Join(dir, "ours.db"), full)
-	if err != nil {
-		return 0, err
+func process(full bool) timing {
+	return func(ctx context.Context, dir string) (time.Duration, error) {
+		began := time.Now()
+		seq, store, err := deployer(ctx, filepath.Join(dir, "ours.db"), full)
+		if err != nil {
+			return 0, err
+		}
+		defer store.Close() //nolint:errcheck // scratch
+		_, err = seq.Process(ctx, sequencer.RunOptions{})
+		return time.Since(began), err
 	}
-	defer store.Close() //nolint:errcheck // scratch
-	_, err = seq.Process(ctx, sequencer.RunOptions{})
-	return time.Since(began), err
 }
 
 // gooseNothing and sequencerNothing measure what a new process does that finds
 // nothing to do: open a database that nobody has open, look, and close it.
 func gooseNothing(ctx context.Context, dir string) (time.Duration, error) {
 	up := func() error {
-		db, err := open(filepath.Join(dir, "base.db"), false)
+		db, err := openWAL(filepath.Join(dir, "base.db"), false)
 		if err != nil {
 			return err
 		}
@@ -159,7 +168,7 @@ func gooseNothing(ctx context.Context, dir string) (time.Duration, error) {
 
 func sequencerNothing(ctx context.Context, dir string) (time.Duration, error) {
 	run := func() error {
-		seq, store, err := ours(ctx, filepath.Join(dir, "ours.db"), false)
+		seq, store, err := deployer(ctx, filepath.Join(dir, "ours.db"), false)
 		if err != nil {
 			return err
 		}
@@ -182,7 +191,7 @@ func second(do func() error) (time.Duration, error) {
 
 func plan(ctx context.Context, dir string) (time.Duration, error) {
 	began := time.Now()
-	seq, store, err := ours(ctx, filepath.Join(dir, "ours.db"), false)
+	seq, store, err := deployer(ctx, filepath.Join(dir, "ours.db"), false)
 	if err != nil {
 		return 0, err
 	}

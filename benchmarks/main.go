@@ -1,113 +1,91 @@
-// Command benchmarks measures Sequencer beside what it is compared with, on the
-// same store, in one run, in alternation, and prints medians and ratios. An
-// absolute figure from a shared machine means nothing; the ratios do.
+// Command benchmarks measures Sequencer beside what it is compared with: other Go
+// queues at the best settings we know of for them (peers), and the statements that
+// any queue on that store has to send at least, written by hand (floors). All of
+// them do the same work on the same servers, in alternation.
 //
-//	go run .                    everything
-//	go run . -run deploy        one of: deploy, drain
-//	go run . -repeat 5          repetitions of each measurement
-//	go run . -json out.jsonl    raw measurements, a JSON document a line
+//	go run .                         everything but the slow works
+//	go run . -slow                   the slow ones too: first, rescue
+//	go run . -run drain,latency      some works; a name stands for all that begin with it
+//	go run . -store postgres         some stores
+//	go run . -who sequencer,river    some contenders
+//	go run . -base river             ratios against another base
+//	go run . -repeat 5 -json out.jsonl
+//
+// # How to read the result
+//
+// Each block is one work, one figure and one store; the line marked "base" is what
+// the ratios refer to: the first that takes part, which is the floor where there is
+// one, or the one that -base names. In jobs/s a ratio above 1 is better than the
+// base, in everything else a ratio below 1 is. A figure is the median over the
+// repetitions, between the lowest and the highest. What a machine that is shared
+// says in absolute figures means nothing; the ratios do, and only those within one
+// run. A spread as wide as the difference means that there is no difference.
+//
+// The JSON lines hold every single figure ("kind":"sample") and then the medians
+// with their ratios ("kind":"median").
+//
+// # What is measured
+//
+//   - insert-8, insert-64: jobs inserted one by one from that many goroutines
+//   - insert-bulk: the same jobs a thousand a call, from one goroutine
+//   - drain: a backlog, from the start of the worker until the store has every job
+//     as done; the allocations and the memory of the process that does it; and how
+//     large the store is before and after, for a million jobs
+//   - first-20k, first-500k (slow): the first 10,000 handler calls of a backlog of
+//     that size; a claim that walks over what waits shows here
+//   - latency-same, latency-other: from an insert that has returned to the start of
+//     the handler, inserted by the process that works or by another one
+//   - rescue (slow): from SIGKILL of a worker until another one starts its job
+//   - deploy: runs over migrations and operations, see deploy.go
+//
+// A job does nothing and carries 100 bytes. Everything but deploy happens in child
+// processes, so that memory is each contender's own; all of them are linked into one
+// program, which is the part of the memory that they have in common. Durability is
+// equal: SQLite in WAL mode with synchronous=NORMAL for everybody, the servers as
+// they are. Who keeps what is done and who deletes it differs, and is said with the
+// settings of each in the head of the output. Peers come as modules, at the versions
+// that go.mod names; gue is its v5.
+//
+// Servers are found by SEQUENCER_TEST_POSTGRES_URL, SEQUENCER_TEST_REDIS_URL
+// (redis://…) and SEQUENCER_TEST_MYSQL_URL (mysql://user:password@host:port/, or a DSN
+// of go-sql-driver), else on 127.0.0.1. One that cannot be reached is left out, and
+// the output says so. Each measurement has a schema, a database, a file, or a word in
+// its keys of its own, which is removed afterwards.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
-	"time"
 )
 
-// measurement is one way of doing one piece of work.
-type measurement struct {
-	work string // what is done
-	who  string // by whom
-	base bool   // the others are compared with this one
-	run  func(ctx context.Context, dir string) (time.Duration, error)
-}
-
 func main() {
-	only := flag.String("run", "", "comma-separated suites: deploy, drain")
-	repeat := flag.Int("repeat", 3, "repetitions of each measurement")
-	out := flag.String("json", "", "append raw measurements to this file, a JSON document a line")
+	if text := os.Getenv(taskVar); text != "" {
+		os.Exit(serve(text))
+	}
+	o := options{out: os.Stdout}
+	var works, stores, whos string
+	flag.StringVar(&works, "run", "", "comma-separated works, or what their names begin with")
+	flag.StringVar(&stores, "store", "", "comma-separated stores: sqlite, postgres, redis, mysql")
+	flag.StringVar(&whos, "who", "", "comma-separated contenders")
+	flag.StringVar(&o.base, "base", "", "the contender that ratios refer to; default the first of each block")
+	flag.IntVar(&o.repeat, "repeat", 3, "repetitions of each measurement")
+	flag.IntVar(&o.jobs, "jobs", 20_000, "jobs that are inserted and drained")
+	flag.BoolVar(&o.slow, "slow", false, "measure the slow works too")
+	flag.StringVar(&o.json, "json", "", "append the figures to this file, a JSON document a line")
 	flag.Parse()
+	o.works, o.stores, o.whos = list(works), list(stores), list(whos)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *only, *repeat, *out); err != nil {
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmarks:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, only string, repeat int, out string) error {
-	suites := map[string]func() []measurement{"deploy": deploy, "drain": drain}
-	names := []string{"deploy", "drain"}
-	if only != "" {
-		names = strings.Split(only, ",")
-	}
-	var all []measurement
-	for _, name := range names {
-		suite, ok := suites[name]
-		if !ok {
-			return fmt.Errorf("no suite %q: want deploy or drain", name)
-		}
-		all = append(all, suite()...)
-	}
-	times := make([][]time.Duration, len(all))
-	for range repeat { // in alternation, so that a machine that slows down slows everybody
-		for i, m := range all {
-			dir, err := os.MkdirTemp("", "sequencer-bench")
-			if err != nil {
-				return err
-			}
-			took, err := m.run(ctx, dir)
-			_ = os.RemoveAll(dir)
-			if err != nil {
-				return fmt.Errorf("%s, %s: %w", m.work, m.who, err)
-			}
-			times[i] = append(times[i], took)
-			if err := record(out, m, took); err != nil {
-				return err
-			}
-		}
-	}
-	table(all, times)
-	return nil
-}
-
-func record(path string, m measurement, took time.Duration) error {
-	if path == "" {
-		return nil
-	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return json.NewEncoder(f).Encode(map[string]any{"work": m.work, "who": m.who, "seconds": took.Seconds()})
-}
-
-// table prints medians, and each as a multiple of its work's base.
-func table(all []measurement, times [][]time.Duration) {
-	base := map[string]time.Duration{}
-	for i, m := range all {
-		if m.base {
-			base[m.work] = median(times[i])
-		}
-	}
-	fmt.Printf("%-44s %-34s %12s %8s\n", "work", "who", "median", "ratio")
-	for i, m := range all {
-		ratio := "-"
-		if b := base[m.work]; b > 0 {
-			ratio = fmt.Sprintf("%.2f", float64(median(times[i]))/float64(b))
-		}
-		fmt.Printf("%-44s %-34s %12s %8s\n", m.work, m.who, median(times[i]).Round(10*time.Microsecond), ratio)
-	}
-}
-
-func median(times []time.Duration) time.Duration {
-	sorted := slices.Sorted(slices.Values(times))
-	return sorted[len(sorted)/2]
+func list(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 }

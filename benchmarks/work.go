@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// work is something that contenders are measured at.
+type work struct {
+	name    string
+	slow    bool
+	measure func(ctx context.Context, c contender) ([]reading, error)
+}
+
+const (
+	// bulkSize is how many jobs a bulk insert hands over in a call.
+	bulkSize = 1000
+	// batch is how many jobs floors, and our store while it has no worker, claim.
+	batch = 500
+	// latencyJobs are inserted one after the other, with pauses.
+	latencyJobs = 300
+	// firstCalls is how many handler calls of a backlog the works first-… time.
+	firstCalls = 10_000
+	// rescuePatience is how long the work rescue waits.
+	rescuePatience = 3 * time.Minute
+)
+
+func works(jobs int) []work {
+	return []work{
+		{"insert-8", false, inserting(task{Do: doInsert, Jobs: jobs, Callers: 8})},
+		{"insert-64", false, inserting(task{Do: doInsert, Jobs: jobs, Callers: 64})},
+		{"insert-bulk", false, inserting(task{Do: doBulk, Jobs: jobs})},
+		{"drain", false, func(ctx context.Context, c contender) ([]reading, error) { return measureDrain(ctx, c, jobs) }},
+		{"first-20k", true, first(20_000, firstCalls)},
+		{"first-500k", true, first(500_000, firstCalls)},
+		{"latency-same", false, func(ctx context.Context, c contender) ([]reading, error) { return latencySame(ctx, c, latencyJobs) }},
+		{"latency-other", false, func(ctx context.Context, c contender) ([]reading, error) { return latencyOther(ctx, c, latencyJobs) }},
+		{"rescue", true, func(ctx context.Context, c contender) ([]reading, error) { return rescue(ctx, c, rescuePatience) }},
+	}
+}
+
+func inserting(t task) func(context.Context, contender) ([]reading, error) {
+	return func(ctx context.Context, c contender) ([]reading, error) {
+		return somewhere(ctx, c, func(p place) ([]reading, error) {
+			t := t.at(c, p)
+			t.Prepare = true
+			r, err := finish(ctx, t)
+			return []reading{{"jobs/s", rate(t.Jobs, r.Took)}}, err
+		})
+	}
+}
+
+func measureDrain(ctx context.Context, c contender, jobs int) ([]reading, error) {
+	return somewhere(ctx, c, func(p place) ([]reading, error) {
+		waiting, err := backlog(ctx, c, p, jobs)
+		if err != nil {
+			return nil, err
+		}
+		r, err := finish(ctx, task{Do: doDrain, Jobs: jobs}.at(c, p))
+		if err != nil {
+			return nil, err
+		}
+		recorded, err := p.size(ctx)
+		million := 1e6 / float64(jobs) / 1e6
+		readings := []reading{
+			{"jobs/s", rate(jobs, r.Took)},
+			{"allocations/job", float64(r.Allocations) / float64(jobs)},
+			{"allocated bytes/job", float64(r.Allocated) / float64(jobs)},
+		}
+		if r.PeakRSS > 0 {
+			readings = append(readings, reading{"peak RSS, MiB", float64(r.PeakRSS) / (1 << 20)})
+		}
+		return append(readings,
+			reading{"MB per million waiting", float64(waiting) * million},
+			reading{"MB per million done, as the drain leaves it", float64(recorded) * million}), err
+	})
+}
+
+func first(jobs, calls int) func(context.Context, contender) ([]reading, error) {
+	return func(ctx context.Context, c contender) ([]reading, error) {
+		return somewhere(ctx, c, func(p place) ([]reading, error) {
+			if _, err := backlog(ctx, c, p, jobs); err != nil {
+				return nil, err
+			}
+			r, err := finish(ctx, task{Do: doDrain, Jobs: jobs, Calls: calls}.at(c, p))
+			return []reading{{"jobs/s", rate(calls, r.Took)}}, err
+		})
+	}
+}
+
+// backlog inserts jobs by a process of its own and returns the size of the store.
+func backlog(ctx context.Context, c contender, p place, jobs int) (size int64, err error) {
+	if _, err := finish(ctx, task{Do: doFill, Jobs: jobs, Prepare: true}.at(c, p)); err != nil {
+		return 0, err
+	}
+	if err := p.settle(ctx); err != nil {
+		return 0, err
+	}
+	return p.size(ctx)
+}
+
+func rate(jobs int, took time.Duration) float64 { return float64(jobs) / took.Seconds() }
+
+// somewhere runs a measurement in a place of its own and removes it afterwards.
+func somewhere(ctx context.Context, c contender, measure func(p place) ([]reading, error)) (_ []reading, err error) {
+	p, err := newPlace(ctx, c.store)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if gone := p.remove(removing); err == nil {
+			err = gone
+		}
+	}()
+	return measure(p)
+}
