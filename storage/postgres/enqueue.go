@@ -25,6 +25,12 @@ func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.
 	e := enqueuing{request: r}
 	run := s.tx
 	if e.plain() && len(chunks(r.Executions)) == 1 {
+		if r.Now.IsZero() && len(r.Executions) <= gatherRows {
+			if err := e.prepare(); err != nil {
+				return storage.Enqueued{}, explained("enqueue", err)
+			}
+			return e.result(), s.gather.enqueue(ctx, r.Executions)
+		}
 		run = s.alone
 	}
 	err := run(ctx, "enqueue", r.Now, func(ctx context.Context, q *session) error {

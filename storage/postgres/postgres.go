@@ -66,6 +66,7 @@ type Store struct {
 	dbUsed atomic.Bool
 	ending context.Context // done when the store is closed
 	end    context.CancelFunc
+	gather gather
 }
 
 var _ storage.TxStore = (*Store)(nil)
@@ -96,6 +97,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 // New makes a store on a pool of the caller's, who closes it after the store.
 func New(pool *pgxpool.Pool, _ Options) *Store {
 	s := &Store{pool: pool}
+	s.gather.store = s
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.db = sync.OnceValue(func() *sql.DB {
 		s.dbUsed.Store(true)
