@@ -88,7 +88,7 @@ func (l *endings) has(id storage.ID) bool {
 // commit (with the handler's transaction, if it asked for one) → events and hooks,
 // which can no longer change anything.
 func (s *Sequencer) attempts(sess session) engine.Attempt {
-	return func(ctx context.Context, e storage.Execution, next func() *storage.ClaimRequest) engine.Verdict {
+	return func(ctx context.Context, cancel context.CancelCauseFunc, e *storage.Execution, next func() *storage.ClaimRequest) engine.Verdict {
 		a := &Attempt{
 			ID: e.ID.String(), Name: e.Name, Number: e.Attempts(), Tags: e.Tags, Undo: e.Kind == storage.Undo,
 			seq: s, exec: e, session: sess,
@@ -96,7 +96,7 @@ func (s *Sequencer) attempts(sess session) engine.Attempt {
 		if !sess.run.IsZero() {
 			a.RunID = sess.run.String()
 		}
-		if err := sess.disk.before(ctx, &a.exec); err != nil {
+		if err := sess.disk.before(ctx, e); err != nil {
 			o, why := a.decide(ending{exec: a.exec, err: Fail(err)})
 			return a.verdict(ctx, o, why, nil)
 		}
@@ -110,9 +110,7 @@ func (s *Sequencer) attempts(sess session) engine.Attempt {
 		began := time.Now()
 		// The handler's transaction is begun with this context and ends with it, so it
 		// must outlive the commit.
-		actx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		end := a.run(actx, cancel)
+		end := a.run(ctx, cancel)
 		return a.conclude(ctx, end, began, next)
 	}
 }
@@ -144,11 +142,13 @@ func (a *Attempt) prepare() (storage.Outcome, error) {
 // run calls the chain in a goroutine of its own, so that a handler that ignores
 // its context can be left behind, and Goexit is survived.
 func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc) ending {
-	a.tx = &attemptTx{ctx: ctx, kinds: a.seq.txKinds}
+	a.tx = &a.own.tx
+	a.tx.ctx, a.tx.kinds = ctx, a.seq.txKinds
+	a.own.scope = scope{attempt: a, tx: a.tx}
 	if a.reg.txNever {
 		a.tx.deny = fmt.Errorf("%w: the operation is marked TxNever", ErrNoTx)
 	}
-	hctx := withScope(ctx, &scope{attempt: a, tx: a.tx})
+	hctx := withScope(ctx, &a.own.scope)
 	err := a.decode()
 	if err == nil {
 		done := spawn(func() error { return a.invoke(hctx, cancel) })
@@ -158,7 +158,7 @@ func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc) endin
 			err = a.wait(ctx, done)
 		}
 	}
-	end := ending{exec: a.row(), err: err, result: a.takeResult(), started: a.wasStarted()}
+	end := ending{exec: a.exec, err: err, result: a.takeResult(), started: a.wasStarted()}
 	if ctx.Err() != nil {
 		end.cause = context.Cause(ctx)
 	}
@@ -360,7 +360,7 @@ func (a *Attempt) commit(ctx context.Context, owned storage.OwnedTx, o storage.O
 // of progress and failure.
 func (a *Attempt) decide(end ending) (storage.Outcome, error) {
 	o, why := decide(end)
-	o.Of = &a.exec
+	o.Of = a.exec
 	o.Progress = a.lastProgress()
 	if o.Failure == nil {
 		return o, why

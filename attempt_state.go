@@ -9,13 +9,6 @@ import (
 // The mutable part of an Attempt: handlers have goroutines, and an abandoned one
 // may still be writing while the outcome is decided.
 
-// row is a copy of the execution; an abandoned handler may be saving a checkpoint.
-func (a *Attempt) row() storage.Execution {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.exec
-}
-
 func (a *Attempt) start() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -48,11 +48,15 @@ type Attempt struct {
 	Undo bool
 
 	seq     *Sequencer
-	exec    storage.Execution
+	exec    *storage.Execution
 	reg     *registration
 	session session
 	lingers <-chan struct{} // closed once an abandoned handler has ended
 	tx      *attemptTx
+	own     struct { // in one piece with the attempt: there is one of each, every time
+		tx    attemptTx
+		scope scope
+	}
 
 	mu       sync.Mutex // guards exec.Checkpoint and the rest
 	started  bool       // the handler was entered

@@ -150,7 +150,7 @@ func orDefault(s, fallback string) string {
 
 // ending is everything the decision about one attempt depends on.
 type ending struct {
-	exec    storage.Execution
+	exec    *storage.Execution
 	policy  policy
 	err     error         // what the middleware chain returned
 	started bool          // the handler was entered

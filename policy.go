@@ -18,10 +18,14 @@ type policy struct {
 }
 
 func readPolicy(stored []byte) (policy, error) {
-	var p policy
 	if len(stored) == 0 {
-		return p, nil
+		return policy{}, nil
 	}
+	return parsePolicy(stored)
+}
+
+func parsePolicy(stored []byte) (policy, error) {
+	var p policy
 	if err := json.Unmarshal(stored, &p); err != nil {
 		return p, fmt.Errorf("stored policy: %w", err)
 	}

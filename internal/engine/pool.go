@@ -13,10 +13,11 @@ import (
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// Attempt makes one attempt of a claimed execution. An attempt that commits its
+// Attempt makes one attempt of a claimed execution. cancel ends ctx, which lives
+// until Attempt returns. An attempt that commits its
 // outcome itself, in the handler's transaction, calls next for what may be
 // claimed in that same transaction (nil = nothing), and sets Verdict.Finished.
-type Attempt func(ctx context.Context, e storage.Execution, next func() *storage.ClaimRequest) Verdict
+type Attempt func(ctx context.Context, cancel context.CancelCauseFunc, e *storage.Execution, next func() *storage.ClaimRequest) Verdict
 
 // Verdict is what an attempt came to.
 type Verdict struct {
@@ -404,7 +405,8 @@ func (r *run) stop() {
 // is paused is parked, to be claimed by name when it is resumed.
 func (r *run) start(claimed storage.Claimed) {
 	r.giveBack(-len(claimed.Executions))
-	for _, e := range claimed.Executions {
+	for i := range claimed.Executions {
+		e := &claimed.Executions[i]
 		paused := slices.Contains(claimed.PausedNames, e.Name) && !strings.HasPrefix(e.Queue, storage.PrivateQueue)
 		if r.shut || paused {
 			r.putBack(e, paused)
@@ -417,7 +419,7 @@ func (r *run) start(claimed storage.Claimed) {
 			defer cancel(nil)
 			unwatch := r.Lease.watch(e.ID, cancel)
 			res := result{id: e.ID}
-			res.verdict = r.Attempt(ctx, e, func() (claim *storage.ClaimRequest) {
+			res.verdict = r.Attempt(ctx, cancel, e, func() (claim *storage.ClaimRequest) {
 				claim, res.reserved = r.reserve(1)
 				if claim != nil {
 					res.asked = claim.Limit
@@ -431,7 +433,7 @@ func (r *run) start(claimed storage.Claimed) {
 }
 
 // putBack returns an execution as if it had not been claimed.
-func (r *run) putBack(e storage.Execution, park bool) {
+func (r *run) putBack(e *storage.Execution, park bool) {
 	r.giveBack(1)
 	r.outcomes = append(r.outcomes, storage.Outcome{
 		ID: e.ID, Delivery: e.Delivery, State: storage.Pending, Park: park, Excuse: true, Errors: e.Errors, Losses: e.Losses,
