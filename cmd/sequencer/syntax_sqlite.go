@@ -22,14 +22,19 @@ func sqliteSyntax(ctx context.Context, text string) error {
 	}
 	defer db.Close()
 	for _, s := range statements(text) {
-		compiled, err := db.PrepareContext(ctx, s.text)
-		switch {
-		case err == nil:
-			_ = compiled.Close()
-		case unreadable.MatchString(err.Error()):
+		if err := compile(ctx, db, s.text); err != nil && unreadable.MatchString(err.Error()) {
 			return fmt.Errorf("line %d: %w", s.line, err)
 		}
 	}
+	return nil
+}
+
+func compile(ctx context.Context, db *sql.DB, text string) error {
+	compiled, err := db.PrepareContext(ctx, text)
+	if err != nil {
+		return err
+	}
+	defer compiled.Close()
 	return nil
 }
 
