@@ -57,7 +57,7 @@ check: formatted ## what a commit needs: format, vet, build, lint, quick tests o
 
 # -count=1: go's cache of results does not see the servers.
 test: ## EVERYTHING: every backend (servers are installed or started), every module, race detector
-	@$(SERVICES) && $(TESTSUM) -modules $(MODULES) -race -count=1 -timeout=10m ./...
+	@$(SERVICES) && $(TESTSUM) -modules $(MODULES) -race -count=1 -timeout=20m ./...
 
 race: ## look for rare failures: tests three times over, race detector (PKG=./internal/engine COUNT=100)
 	@$(SERVICES) && $(TESTSUM) -race -count=$(or $(COUNT),3) -timeout=60m $(or $(PKG),./...)

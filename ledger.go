@@ -97,9 +97,15 @@ type Gate struct {
 	Failed      []string `json:"failed,omitempty"`
 	Interrupted []string `json:"interrupted,omitempty"`
 	Drift       []Drift  `json:"drift,omitempty"`
+	// Allowed failed, and may: they do not stand in the way, although the next run
+	// will try them again.
+	Allowed []string `json:"allowed,omitempty"`
 }
 
 // Verify looks once: nothing pending, nothing in flight, nothing failed, no drift.
+// An operation that failed and is AllowedToFail is pending, since it is not done,
+// and yet not waited for: that is what being allowed to fail means. What depends
+// on it is blocked and pending, and does stand in the way.
 func (s *Sequencer) Verify(ctx context.Context) (*Gate, error) {
 	plan, err := s.plan(ctx, RunOptions{})
 	if err != nil {
@@ -109,6 +115,7 @@ func (s *Sequencer) Verify(ctx context.Context) (*Gate, error) {
 	for _, t := range plan.Tasks {
 		switch {
 		case t.Last == storage.Failed && t.AllowedToFail:
+			g.Allowed = append(g.Allowed, t.Name)
 		case t.Last == storage.Failed:
 			g.Failed = append(g.Failed, t.Name)
 		case t.Elsewhere:

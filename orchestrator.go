@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"context"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
@@ -27,6 +28,9 @@ type RunOptions struct {
 	Slots int
 	// OutOfOrder overrides Config's for this run.
 	OutOfOrder OutOfOrder
+	// Check is shown a plan that is not empty before anything is written; its error
+	// is Process's, and nothing has happened. Nil = every plan is welcome.
+	Check func(ctx context.Context, p *Plan) error
 }
 
 // Orchestrator is a strategy: it arranges the tasks of a plan into a flow. Plan,

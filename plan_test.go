@@ -363,7 +363,11 @@ func TestRollbackOfWhatARunDid(t *testing.T) {
 	if err != nil || !slices.Equal(names, []string{third, second}) { // S10.2: what has no rollback is left alone
 		t.Fatalf("preview = %q, %v", names, err)
 	}
-	if _, err := l.Rollback(t.Context(), "", sequencer.RollbackOptions{Run: r.RunID[:13]}); err != nil {
+	if _, err := l.Rollback(t.Context(), "", sequencer.RollbackOptions{Run: r.RunID[:1]}); err == nil || !strings.Contains(err.Error(), r.RunID) {
+		t.Errorf("got %v, want a refusal that names both runs it may be", err)
+	}
+	l.expect()
+	if _, err := l.Rollback(t.Context(), "", sequencer.RollbackOptions{Run: r.RunID[:len(r.RunID)-1]}); err != nil {
 		t.Fatal(err)
 	}
 	l.expect("undo "+third, "undo "+second)

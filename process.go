@@ -100,6 +100,11 @@ func (s *Sequencer) Process(ctx context.Context, o RunOptions) (*Report, error) 
 		s.emit(ctx, Event{Kind: EventNoPending, Method: plan.Method})
 		return &Report{Method: plan.Method, State: storage.Completed, Plan: plan}, nil
 	}
+	if err == nil && o.Check != nil && !plan.Empty() {
+		if err := o.Check(ctx, plan); err != nil {
+			return nil, err
+		}
+	}
 	if _, err := s.store.Setup(ctx); err != nil {
 		return nil, fmt.Errorf("setting the ledger up: %w", err)
 	}

@@ -161,3 +161,32 @@ func TestAFailureStopsTheRunAndUndoesWhatItDid(t *testing.T) {
 	l.mustProcess() // W1: what was rolled back is pending again
 	l.expect(first, second, third)
 }
+
+func TestACheckSeesThePlanBeforeAnythingIsWritten(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	sequencer.RegisterFunc(l.reg, "20240101000000_a", func(context.Context) error { l.note("a"); return nil })
+	l.open()
+	var seen []string
+	answer := errors.New("not like this")
+	o := sequencer.RunOptions{Check: func(_ context.Context, p *sequencer.Plan) error {
+		seen = append(seen, p.Names()...)
+		return answer
+	}}
+	if report, err := l.Process(t.Context(), o); !errors.Is(err, answer) || report != nil {
+		t.Errorf("got %v, %v, want the check's own error", report, err)
+	}
+	runs, err := l.store.Flows(t.Context(), storage.FlowFilter{})
+	if err != nil || len(runs) != 0 {
+		t.Errorf("%d runs, %v, want none", len(runs), err)
+	}
+	answer = nil
+	for range 2 { // the second time there is nothing to ask about
+		if _, err := l.Process(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if did := l.done(); !slices.Equal(did, []string{"a"}) || len(seen) != 2 {
+		t.Errorf("it did %q and the check saw %q", did, seen)
+	}
+}

@@ -14,7 +14,7 @@ import (
 
 // RollbackOptions selects more than one operation, and says how careful to be.
 type RollbackOptions struct {
-	Run     string // everything this run did, by id or a prefix of at least 8 characters
+	Run     string // everything this run did, by id or a prefix that no other run shares
 	Last    bool   // everything the latest run did
 	To      string // everything with a timestamp later than this one
 	Cascade bool   // roll back first what completed and depends on it; otherwise that is refused (S10.12)
@@ -233,29 +233,42 @@ func (s *Sequencer) rollbackTarget(name string, newest map[string]storage.Execut
 
 // runTargets lists what a run completed and nobody has undone or redone since.
 func (s *Sequencer) runTargets(ctx context.Context, newest map[string]storage.Execution, o RollbackOptions) ([]storage.Execution, error) {
-	flows, err := s.store.Flows(ctx, storage.FlowFilter{Kinds: []storage.FlowKind{storage.FlowRun}, Limit: 1000})
-	if err != nil && !noLedger(err) {
+	f, err := s.findRun(ctx, o)
+	if err != nil {
 		return nil, err
 	}
-	for _, f := range flows {
-		if !o.Last && !strings.HasPrefix(f.ID.String(), o.Run) {
-			continue
-		}
-		if !f.Over() && !o.Last {
-			return nil, fmt.Errorf("run %s is not over", f.ID)
-		}
-		rows, err := s.members(ctx, f.ID)
-		if err != nil {
-			return nil, err
-		}
-		return slices.DeleteFunc(rows, func(row storage.Execution) bool {
-			return row.Kind != storage.Ordered || row.State != storage.Completed || newest[s.present(row.Name)].ID != row.ID
-		}), nil
+	rows, err := s.members(ctx, f.ID)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(rows, func(row storage.Execution) bool {
+		return row.Kind != storage.Ordered || row.State != storage.Completed || newest[s.present(row.Name)].ID != row.ID
+	}), nil
+}
+
+// findRun is the run that the options mean. Runs that began within a minute of each
+// other share the first eight characters of their ids: then more are asked for.
+func (s *Sequencer) findRun(ctx context.Context, o RollbackOptions) (storage.Flow, error) {
+	flows, err := s.store.Flows(ctx, storage.FlowFilter{Kinds: []storage.FlowKind{storage.FlowRun}, Limit: 1000})
+	if err != nil && !noLedger(err) {
+		return storage.Flow{}, err
 	}
 	if o.Last {
-		return nil, errors.New("there is no run yet to roll back")
+		if len(flows) == 0 {
+			return storage.Flow{}, errors.New("there is no run yet to roll back")
+		}
+		return flows[0], nil
 	}
-	return nil, fmt.Errorf("run %q: %w", o.Run, storage.ErrNotFound)
+	flows = slices.DeleteFunc(flows, func(f storage.Flow) bool { return !strings.HasPrefix(f.ID.String(), o.Run) })
+	switch {
+	case len(flows) == 0:
+		return storage.Flow{}, fmt.Errorf("run %q: %w", o.Run, storage.ErrNotFound)
+	case len(flows) > 1:
+		return storage.Flow{}, fmt.Errorf("run %q may be %s or %s: give more of its id", o.Run, flows[0].ID, flows[1].ID)
+	case !flows[0].Over():
+		return storage.Flow{}, fmt.Errorf("run %s is not over", flows[0].ID)
+	}
+	return flows[0], nil
 }
 
 // cascade adds what completed and depends on the targets, or refuses.

@@ -123,11 +123,11 @@ var operations = map[string]func(*sequencer.Registry){
 		}
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}, sequencer.Mark[sequencer.TxNever]()),
-	"hang": add("20240116000000_a_name_that_is_too_long_for_a_narrow_terminal", func(context.Context) error {
+	"hang": add("20240116000000_a_name_that_is_too_long_for_a_narrow_terminal", func(ctx context.Context) error {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
 			return err
 		}
-		time.Sleep(200 * time.Millisecond) // sleep: two signals at once are one to the kernel; the script waits for the process, not for this
+		<-ctx.Done() // two signals at once are one to the kernel; now the first has been heard
 		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
 			return err
 		}

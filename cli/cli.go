@@ -21,11 +21,14 @@ import (
 // Opened is what commands work with.
 type Opened struct {
 	Seq     *sequencer.Sequencer
-	DB      *sql.DB      // where imports read; nil = nowhere
-	Notices []string     // for validate
-	Warning string       // why there may be nothing to do, for process, verify and wait
-	Close   func() error // called when the command has ended; nil = nothing to close
-	Abort   func()       // called before the process ends without waiting; nil = nothing to stop
+	DB      *sql.DB  // where imports read; nil = nowhere
+	Notices []string // for validate
+	Warning string   // why there may be nothing to do, for process, verify and wait
+	// Check looks at what a command is about to run, before anything is written, and
+	// for validate at what is pending; nil = there is nothing to look at.
+	Check func(ctx context.Context, tasks []sequencer.Task) error
+	Close func() error // called when the command has ended; nil = nothing to close
+	Abort func()       // called before the process ends without waiting; nil = nothing to stop
 }
 
 // Opener makes a sequencer from flags of its own, when a command needs one. The
@@ -167,6 +170,14 @@ func (a *app) with(body func(ctx context.Context, s *session) error) func(*cobra
 		}
 		return err
 	})
+}
+
+// check asks the opener about what is about to run.
+func (s *session) check(ctx context.Context, tasks []sequencer.Task) error {
+	if s.Check == nil {
+		return nil
+	}
+	return s.Check(ctx, tasks)
 }
 
 // abort stops at once what would outlive the process.

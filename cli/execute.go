@@ -65,6 +65,9 @@ func (c *executeCommand) body(ctx context.Context, s *session) error {
 	case c.queue != "":
 		s.sayf("warning: --queue without --async has no effect")
 	}
+	if err := s.check(ctx, []sequencer.Task{{Kind: storage.Ordered, Name: name}}); err != nil {
+		return err
+	}
 	mode := map[bool]string{true: ", synchronously"}[c.sync] + map[bool]string{true: ", on a queue"}[c.async]
 	s.sayf("executing %s%s", name, mode)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/gosequencer/sequencer"
@@ -69,6 +70,10 @@ func (u *ui) hint(err error) string {
 		return fmt.Sprintf("%s status --running shows who is on it", u.name)
 	case errors.Is(err, sequencer.ErrOperationNotFound):
 		return fmt.Sprintf("%s status lists what is registered or was", u.name)
+	case errors.Is(err, sequencer.ErrCircularDependency):
+		return "take one of these dependencies away"
+	case errors.Is(err, fs.ErrPermission):
+		return "let the user who runs this read it, or run it as another one"
 	case errors.Is(err, sequencer.ErrDependencyExcluded):
 		return "drop the filters, or run the dependency first"
 	}

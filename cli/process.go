@@ -63,6 +63,7 @@ func (c *processCommand) body(ctx context.Context, s *session) error {
 	if c.dryRun {
 		return preview(ctx, s, o, "text")
 	}
+	o.Check = func(ctx context.Context, p *sequencer.Plan) error { return s.check(ctx, p.Tasks) }
 	d := newDisplay(s.ui)
 	report, err := s.Seq.Process(sequencer.WithObserver(ctx, d.observe), o)
 	d.close()

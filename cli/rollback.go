@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +34,7 @@ func newRollback(a *app) *cobra.Command {
 		RunE: a.with(c.body),
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.o.Run, "run", "", "what the run with this id did (8 characters are enough)")
+	f.StringVar(&c.o.Run, "run", "", "what the run with this id did; its first characters are enough if no other run shares them")
 	f.BoolVar(&c.o.Last, "last", false, "what the latest run did")
 	f.StringVar(&c.o.To, "to", "", "everything with a later timestamp than this")
 	f.BoolVar(&c.o.Cascade, "cascade", false, "first roll back what depends on it")
@@ -88,15 +89,20 @@ func (c *rollbackCommand) why(ctx context.Context, s *session, name string, err 
 	if s.files && name != "" && errors.Is(err, sequencer.ErrNotRollbackable) {
 		return fmt.Errorf("%s: %w: name the file that undoes it in its header, as \"sequencer: rollback FILE\"", name, sequencer.ErrNotRollbackable)
 	}
-	if !c.o.Last || !errors.Is(err, sequencer.ErrNotRollbackable) {
+	if c.o.Run == "" && !c.o.Last || !errors.Is(err, sequencer.ErrNotRollbackable) {
 		return err
 	}
-	store := s.Seq.Store()
-	runs, findErr := store.Flows(ctx, storage.FlowFilter{Kinds: []storage.FlowKind{storage.FlowRun}, Limit: 1})
-	if findErr != nil || len(runs) == 0 {
+	runs, findErr := s.Seq.Store().Flows(ctx, storage.FlowFilter{Kinds: []storage.FlowKind{storage.FlowRun}, Limit: 1000})
+	which := slices.IndexFunc(runs, func(f storage.Flow) bool { return c.o.Last || strings.HasPrefix(f.ID.String(), c.o.Run) })
+	if findErr != nil || which < 0 {
 		return err
 	}
-	rows, findErr := store.Executions(ctx, storage.Filter{FlowID: runs[0].ID, Kinds: []storage.Kind{storage.Ordered}, Limit: 10_000})
+	return c.nothing(ctx, s, runs[which].ID, err)
+}
+
+// nothing says why a run leaves nothing to undo.
+func (c *rollbackCommand) nothing(ctx context.Context, s *session, run storage.ID, err error) error {
+	rows, findErr := s.Seq.Store().Executions(ctx, storage.Filter{FlowID: run, Kinds: []storage.Kind{storage.Ordered}, Limit: 10_000})
 	if findErr != nil {
 		return err
 	}
@@ -108,11 +114,12 @@ func (c *rollbackCommand) why(ctx context.Context, s *session, name string, err 
 	case len(rows) == 0:
 		reason = "it ran no operation"
 	case has(storage.Completed):
-		reason = "what it completed has no rollback"
+		reason = "what it completed has no rollback, or has run again since"
 	case has(storage.RolledBack):
 		reason = "what it did is rolled back already"
 	}
-	return fmt.Errorf("nothing to undo of the last run, %s: %s", runs[0].ID, reason)
+	which := map[bool]string{true: "the last run,", false: "run"}[c.o.Last]
+	return fmt.Errorf("nothing to undo of %s %s: %s", which, run, reason)
 }
 
 func question(names []string) string {

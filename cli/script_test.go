@@ -22,16 +22,21 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"app": func() { os.Exit(app()) }})
 }
 
+// scriptLimit ends scripts that hang. They share a machine with other tests, and
+// wait for their turn.
+const scriptLimit = 8 * time.Minute
+
 // The scripts in testdata are the command's specification.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
-		Deadline:            time.Now().Add(2 * time.Minute),
+		Deadline:            time.Now().Add(scriptLimit),
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("SEQUENCER_ENV", "test")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // under the race detector each command would sleep for a second
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "sql": runSQL},

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gosequencer/sequencer"
 )
 
 func newValidate(a *app) *cobra.Command {
@@ -18,6 +20,13 @@ func newValidate(a *app) *cobra.Command {
 				s.sayf("notice: %s", n)
 			}
 			if err := s.Seq.Validate(ctx); err != nil {
+				return err
+			}
+			plan, err := s.Seq.Preview(ctx, sequencer.RunOptions{})
+			if err == nil {
+				err = s.check(ctx, plan.Tasks)
+			}
+			if err != nil {
 				return err
 			}
 			if s.json {

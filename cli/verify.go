@@ -15,7 +15,8 @@ func newVerify(a *app) *cobra.Command {
 		Use:   "verify",
 		Short: "Look whether everything is done: the gate of a deploy",
 		Long: "Exits 0 when nothing is pending, in flight, failed or interrupted and no applied migration changed;\n" +
-			"5 when something is open, 7 when only changed migrations stand in the way.",
+			"5 when something is open, 7 when only changed migrations stand in the way. What failed and is\n" +
+			"allowed to fail does not count.",
 		Args: takes(),
 		RunE: a.with(func(ctx context.Context, s *session) error {
 			if err := s.something(ctx); err != nil {
@@ -109,6 +110,9 @@ func (u *ui) gate(g *sequencer.Gate) {
 	if u.json {
 		u.document(g)
 		return
+	}
+	for _, name := range g.Allowed {
+		u.sayf("note: %s failed, which is allowed; the next run tries it again", name)
 	}
 	if g.Ready {
 		u.printf("Ready.")

@@ -20,6 +20,7 @@ type database struct {
 	dialect goose.Dialect
 	tx      func(*sql.Tx) storage.Tx
 	sql     func() (*sql.DB, error)
+	syntax  func(ctx context.Context, text string) error // nil = it cannot be asked
 }
 
 // openDatabase tells by its form what a URL means. Errors never show it: it may
@@ -54,7 +55,8 @@ func openPostgres(ctx context.Context, url string) (*database, error) {
 	}
 	return &database{
 		store: store, dialect: goose.Postgres, tx: postgres.SQLTx,
-		sql: func() (*sql.DB, error) { return store.DB(), nil },
+		sql:    func() (*sql.DB, error) { return store.DB(), nil },
+		syntax: postgresSyntax(store.DB()),
 	}, nil
 }
 
@@ -63,5 +65,5 @@ func openSQLite(ctx context.Context, path string) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &database{store: store, dialect: goose.SQLite, tx: sqlite.Tx, sql: store.DB}, nil
+	return &database{store: store, dialect: goose.SQLite, tx: sqlite.Tx, sql: store.DB, syntax: sqliteSyntax}, nil
 }

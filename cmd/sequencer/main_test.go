@@ -22,6 +22,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"sequencer": main})
 }
 
+// scriptLimit ends scripts that hang. They share a machine with other tests, and
+// wait for their turn.
+const scriptLimit = 8 * time.Minute
+
 // The scripts in testdata/all run on every backend, those in testdata/sqlite are
 // about files.
 func TestScriptsOnSQLite(t *testing.T) {
@@ -53,11 +57,12 @@ func params(t *testing.T, url string) testscript.Params {
 	t.Helper()
 	return testscript.Params{
 		RequireExplicitExec: true,
-		Deadline:            time.Now().Add(2 * time.Minute),
+		Deadline:            time.Now().Add(scriptLimit),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("SEQUENCER_DATABASE_URL", url)
 			env.Setenv("SEQUENCER_ENV", "test")
 			env.Setenv("SEQUENCER_ACTOR", "tester@lab")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // under the race detector each command would sleep for a second
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "sql": runSQL, "await": await},

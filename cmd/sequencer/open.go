@@ -62,8 +62,12 @@ func (o *opener) Open(ctx context.Context, log *slog.Logger) (_ *cli.Opened, err
 	cfg := sequencer.Config{
 		Environment: cmp.Or(o.environment, os.Getenv("SEQUENCER_ENV"), "production"), Actor: o.actor, Logger: log, ShutdownGrace: o.grace,
 	}
-	if cfg.Migrations, err = o.source(db); err != nil {
+	source, err := o.source(db)
+	if err != nil {
 		return nil, err
+	}
+	if source != nil {
+		cfg.Migrations = source
 	}
 	names, err := migrationNames(ctx, cfg.Migrations)
 	if err != nil {
@@ -83,7 +87,11 @@ func (o *opener) Open(ctx context.Context, log *slog.Logger) (_ *cli.Opened, err
 	if err != nil {
 		return nil, err
 	}
-	return &cli.Opened{Seq: seq, DB: handle, Notices: operations.Notices, Warning: o.warning(), Close: db.store.Close, Abort: operations.Kill}, nil
+	files := syntax{check: db.syntax, operations: operations, migrations: source, dir: o.migrations}
+	return &cli.Opened{
+		Seq: seq, DB: handle, Notices: operations.Notices, Warning: o.warning(), Check: files.examine,
+		Close: db.store.Close, Abort: operations.Kill,
+	}, nil
 }
 
 // OperationsDir is where operations are.
@@ -109,7 +117,7 @@ func (o *opener) readOperations() (*fileop.Set, error) {
 }
 
 // source reads goose migrations from a directory. The default one need not exist.
-func (o *opener) source(db *database) (migration.Source, error) {
+func (o *opener) source(db *database) (*goose.Source, error) {
 	if _, err := os.ReadDir(o.migrations); err != nil {
 		if errors.Is(err, fs.ErrNotExist) && !o.flags.Changed("migrations") {
 			return nil, nil //nolint:nilnil // no migrations is none

@@ -59,7 +59,7 @@ func TestCrashOnlyInAppearanceAStoppedHolderWithACommitOnItsWayMayFinishIt_S7_5(
 	t.Parallel()
 	for _, c := range []struct{ program, inside, waiting string }{
 		{"everything", "Commit#2/before", "StopFlow#1/before"}, // in the line: stopping the run waits for the rows
-		{"failing", "Commit#4/before", "Finish#1/after"},       // in the rollback: claiming its members passes the rows over
+		{"failing", "Commit#4/before", "Look#1/after"},         // in the rollback: claiming its members passes the rows over
 	} {
 		t.Run(c.program, func(t *testing.T) {
 			t.Parallel()

@@ -4,7 +4,9 @@
 // Every call passes two points, named after the verb, the number of the call of
 // that verb, and the side of the effect: "Finish#3/before", "Finish#3/after". The
 // transactions that a store begins pass Begin, Commit and Rollback. Whoever calls
-// the verbs in the same order passes the same points in the same order.
+// the verbs in the same order passes the same points in the same order. A Finish that
+// carries no outcome, with which an idle pool looks for work, is called Look: how
+// often that happens is a matter of time.
 //
 // An error from the hook takes the place of the answer. At "before" the call is not
 // made; at "after" it was made and its answer is lost, as when a connection breaks.
@@ -89,7 +91,11 @@ func (s *faulty) Claim(ctx context.Context, r storage.ClaimRequest) (storage.Cla
 }
 
 func (s *faulty) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
-	return around(s.counted, "Finish", func() (storage.Finished, error) { return s.Store.Finish(ctx, r) })
+	verb := "Finish"
+	if len(r.Outcomes) == 0 {
+		verb = "Look"
+	}
+	return around(s.counted, verb, func() (storage.Finished, error) { return s.Store.Finish(ctx, r) })
 }
 
 func (s *faulty) Checkpoint(ctx context.Context, r storage.CheckpointRequest) error {

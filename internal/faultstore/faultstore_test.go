@@ -44,6 +44,25 @@ func TestEveryCallPassesAPointBeforeAndAfterItsEffect(t *testing.T) {
 	}
 }
 
+func TestWhatCarriesOutcomesIsNumberedApartFromWhatLooksForWork(t *testing.T) {
+	t.Parallel()
+	var passed []string
+	store := faultstore.New(memory.New(), func(point string) error { passed = append(passed, point); return nil })
+	outcome := []storage.Outcome{{ID: storage.NewID(), Delivery: 1, State: storage.Completed}}
+	for _, r := range []storage.FinishRequest{{}, {Outcomes: outcome}, {}} {
+		if _, err := store.Finish(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"Look#1/before", "Look#1/after", "Finish#1/before", "Finish#1/after", "Look#2/before", "Look#2/after"}
+	if !slices.Equal(passed, want) {
+		t.Errorf("passed %q, want %q", passed, want)
+	}
+	if !faultstore.Chance(want[0]) || faultstore.Chance(want[2]) {
+		t.Error("Look is a matter of time and Finish is not")
+	}
+}
+
 func TestAnErrorBeforePreventsTheEffectAndOneAfterHidesIt(t *testing.T) {
 	t.Parallel()
 	for point, want := range map[string]int{"Join#1/before": 0, "Join#1/after": 1} {

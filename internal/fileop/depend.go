@@ -51,7 +51,7 @@ func (s *Set) dependency(word string, migrations []string) (sequencer.Dependency
 	case 1:
 		return found[0], nil
 	case 0:
-		return sequencer.Dependency{}, errors.New("unknown dependency: no operation and no migration has that name or timestamp")
+		return sequencer.Dependency{}, errors.New("unknown dependency: no operation and no migration has that name or timestamp; correct it, or add the file that it means")
 	}
 	names := make([]string, len(found))
 	for i, d := range found {

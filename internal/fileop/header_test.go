@@ -2,6 +2,7 @@ package fileop
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -139,7 +140,7 @@ func TestDependenciesWithoutAKindAreFound(t *testing.T) {
 		"migration:20240101120000_users": "migration 20240101120000_users",
 		"operation:anything":             "operation anything",
 		"users":                          "it may mean operation 20240102000000_users or migration 20240101120000_users: write operation:NAME or migration:NAME",
-		"nothing":                        "unknown dependency: no operation and no migration has that name or timestamp",
+		"nothing":                        "unknown dependency: no operation and no migration has that name or timestamp; correct it, or add the file that it means",
 	} {
 		d, err := set.dependency(word, migrations)
 		got := d.String()
@@ -148,6 +149,30 @@ func TestDependenciesWithoutAKindAreFound(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s: got %q, want %q", word, got, want)
+		}
+	}
+}
+
+// SQLite would take the NUL byte as the end, and pass over what follows.
+func TestSQLThatIsNoTextIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"cut short": "select 1;\x00select 2;", "another encoding": "select 'caf\xe9';", "UTF-16": "\xff\xfes\x00e\x00l\x00",
+	} {
+		for file, other := range map[string]string{"20240101000000_a.sql": "", "undo.sql": "-- sequencer: rollback undo.sql\nselect 1;"} {
+			dir := t.TempDir()
+			write := func(file, text string) {
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if other != "" {
+				write("20240101000000_a.sql", other)
+			}
+			write(file, text)
+			if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), file+": it is not UTF-8 text") {
+				t.Errorf("%s in %s: got %v, want an error that names it", name, file, err)
+			}
 		}
 	}
 }

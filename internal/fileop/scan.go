@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Set is the operations of a directory, by name.
@@ -82,6 +83,9 @@ func load(path string) (*File, string, error) {
 		return nil, "", fmt.Errorf("%s: %w", path, err)
 	}
 	text, err := os.ReadFile(path)
+	if err == nil && f.SQL() {
+		err = checkText(path, text)
+	}
 	if err != nil {
 		return nil, "", err
 	}
@@ -107,7 +111,7 @@ func (s *Set) complete(dir string, ignored map[string]string) (faults []error) {
 	rollbacks := map[string]*File{} // path → whose
 	for _, f := range s.Files {
 		if other := byName[f.Name]; other != nil {
-			faults = append(faults, fmt.Errorf("two operations of one name, %s: %s and %s", f.Name, other.Path, f.Path))
+			faults = append(faults, fmt.Errorf("two operations of one name, %s: %s and %s: rename one", f.Name, other.Path, f.Path))
 		}
 		byName[f.Name] = f
 		if f.Header.Rollback == "" {
@@ -137,10 +141,22 @@ func loadRollback(path string) (*File, error) {
 		return nil, errors.New("it is neither .sql nor executable")
 	}
 	text, err := os.ReadFile(path)
-	if err == nil && !isSQL(path) {
+	switch {
+	case err != nil:
+		return nil, err
+	case !isSQL(path):
 		return &File{Path: path}, checkScript(text)
 	}
-	return &File{Path: path, text: string(text)}, err
+	return &File{Path: path, text: string(text)}, checkText(path, text)
+}
+
+// checkText refuses statements that were damaged, or saved in another encoding.
+// SQLite takes a NUL byte as the end of a text, and would pass over the rest.
+func checkText(path string, text []byte) error {
+	if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
+		return fmt.Errorf("%s: it is not UTF-8 text, or is damaged: save it as UTF-8", path)
+	}
+	return nil
 }
 
 // checkScript finds what would make the kernel refuse a script with an error that

@@ -4,9 +4,27 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"iter"
 
 	"github.com/gosequencer/sequencer"
 )
+
+// Statements yields the SQL of an operation and of its rollback, by the files they
+// are in; nothing for executables.
+func (s *Set) Statements(name string) iter.Seq2[string, string] {
+	return func(yield func(path, text string) bool) {
+		for _, f := range s.Files {
+			if f.Name != name {
+				continue
+			}
+			for _, f := range []*File{f, f.undo} {
+				if f != nil && f.SQL() && !yield(f.Path, f.text) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // runInTx sends a file's whole text in the operation's transaction. Without
 // arguments both drivers take several statements in one text.

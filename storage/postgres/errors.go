@@ -54,10 +54,22 @@ func explained(what string, err error) error {
 	return fmt.Errorf("postgres: %s: %w", what, err)
 }
 
-// unreachable says which server did not answer. The driver's error repeats it for
-// each address it tried, with the user but without the password.
-func unreachable(cfg *pgx.ConnConfig, err error) error {
-	return fmt.Errorf("connect to postgres at %s:%d, database %q: %w", cfg.Host, cfg.Port, cfg.Database, err)
+// unreachableError says which server did not answer. The driver's error repeats it
+// for each address it tried, with the user but without the password.
+type unreachableError struct {
+	cfg *pgx.ConnConfig
+	err error
+}
+
+func (e *unreachableError) Error() string {
+	return fmt.Sprintf("connect to postgres at %s:%d, database %q: %v", e.cfg.Host, e.cfg.Port, e.cfg.Database, e.err)
+}
+
+func (e *unreachableError) Unwrap() error { return e.err }
+
+// Hint is for whoever prints errors to people.
+func (e *unreachableError) Hint() string {
+	return "check that the server runs there, that this machine can reach it, and that it lets this user in"
 }
 
 // clean makes any text storable. A handler's error may hold anything, and one that

@@ -83,11 +83,11 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
-		return nil, unreachable(cfg.ConnConfig, err)
+		return nil, &unreachableError{cfg.ConnConfig, err}
 	}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, unreachable(cfg.ConnConfig, err)
+		return nil, &unreachableError{cfg.ConnConfig, err}
 	}
 	s := New(pool, o)
 	s.owned = true

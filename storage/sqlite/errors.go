@@ -25,10 +25,16 @@ const (
 	codeUnrelated = 0
 )
 
+// codeNoSharedMemory is SQLITE_IOERR_SHMSIZE: no room for the index of the WAL.
+const codeNoSharedMemory = 19<<8 | codeIO
+
 // code is the primary SQLite result code in err, or codeUnrelated. It is the one
 // place that knows the driver's error type.
 func code(err error) int {
 	if e, ok := errors.AsType[*driver.Error](err); ok {
+		if e.Code() == codeNoSharedMemory {
+			return codeFull
+		}
 		return e.Code() & 0xff
 	}
 	if e, ok := errors.AsType[missingFile](err); ok {
