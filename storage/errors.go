@@ -8,7 +8,7 @@ import (
 
 // Sentinels a store returns, wrapped with what they concern.
 var (
-	// ErrNotFound: no such execution, flow, worker or lock.
+	// ErrNotFound: no such execution, flow, worker, lock or schedule.
 	ErrNotFound = errors.New("not found")
 	// ErrLeaseLost: the worker has left, was declared dead, or its lease is over;
 	// nothing was written.

@@ -15,6 +15,16 @@ type EnqueueRequest struct {
 	// out and its Receipt names the holder.
 	RefuseDuplicates bool
 
+	// Tick, when set, fires a tick of a schedule. When the schedule is not paused and At
+	// is later than its LastTick, LastTick becomes At, LastID the first execution's id,
+	// and the rows are written, in one transaction; without executions LastTick alone
+	// moves on (a tick that is skipped). Otherwise nothing is written and every receipt
+	// is a Duplicate whose HolderID is LastID, whatever RefuseDuplicates says; but a
+	// repeat, told by its ids, gets its own receipts again. An unknown schedule is
+	// ErrNotFound. Rows left out for their unique keys are receipts as always, and the
+	// tick counts as fired all the same.
+	Tick *Tick
+
 	// Claim, when set, also claims from the rows just written (or any others its
 	// queues hold) in the same transaction.
 	Claim *ClaimRequest
@@ -39,7 +49,8 @@ type ClaimRequest struct {
 	Worker ID
 	Queues []string // strictly in this order; inside one by priority, due time, id
 	Limit  int      // at most this many; ≥ 1
-	Names  []string // parked rows of these names are claimable too
+	Names  []string // parked rows of these names are claimable too, unless the operation is paused
+	Build  int64    // of the claimant; parked rows with a higher MinBuild stay parked, others are claimed regardless
 }
 
 // Claimed holds what a claim got. Of each execution the store returns at least
@@ -52,6 +63,10 @@ type Claimed struct {
 	// NextDue is how long until a further row of these queues becomes runnable by
 	// time alone: 0 = now (Limit was reached), negative = none is scheduled.
 	NextDue time.Duration
+	// PausedNames are the operations that are paused, sorted; the caller parks the rows
+	// of them that it got (Outcome.Park, Excuse). It is only filled when the request
+	// names a queue that is not private.
+	PausedNames []string
 }
 
 // FinishRequest records outcomes of attempts, settles the flows they belong to,

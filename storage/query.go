@@ -59,6 +59,18 @@ type Count struct {
 	N     int64
 }
 
+// QueueState is how one queue stands.
+type QueueState struct {
+	Queue     string    `json:"queue"`
+	Ready     int64     `json:"ready"`     // pending, due, not parked
+	Scheduled int64     `json:"scheduled"` // pending, due later, not parked
+	Blocked   int64     `json:"blocked"`   // pending, waits for others of its flow: no due time
+	Parked    int64     `json:"parked"`    // pending, for a build that knows it or until its operation is resumed
+	Running   int64     `json:"running"`
+	Oldest    time.Time `json:"oldest,omitzero"` // due time of the oldest ready row, zero = none
+	Paused    bool      `json:"paused,omitempty"`
+}
+
 // Stat is what one minute brought for one queue, name and ending.
 type Stat struct {
 	Minute time.Time     `json:"minute"`

@@ -1,6 +1,9 @@
 package storage
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Store speaks to one ledger. All methods are safe for concurrent use, honour
 // the context, and return errors that wrap this package's sentinels where a
@@ -82,6 +85,8 @@ type Operator interface {
 	Record(ctx context.Context, r RecordRequest) (int, error)
 	// Prune deletes old history and returns how many rows went.
 	Prune(ctx context.Context, r PruneRequest) (int, error)
+	// Announce brings the definitions of schedules up to date.
+	Announce(ctx context.Context, r AnnounceRequest) error
 }
 
 // Reader asks questions. No answer is an empty slice, never an error.
@@ -100,6 +105,13 @@ type Reader interface {
 	Workers(ctx context.Context, ids ...ID) ([]Worker, error)
 	Locks(ctx context.Context) ([]LockState, error)
 	Counts(ctx context.Context) ([]Count, error)
+	// Queues tells how each queue stands at now (zero: the store's clock), by name:
+	// every one that holds live rows or is paused, without private ones.
+	Queues(ctx context.Context, now time.Time) ([]QueueState, error)
+	// Pauses returns what is paused, by kind, then name.
+	Pauses(ctx context.Context) ([]Pause, error)
+	// Schedules returns all that were ever announced, by name.
+	Schedules(ctx context.Context) ([]Schedule, error)
 	Stats(ctx context.Context, f StatsFilter) ([]Stat, error)
 	Audit(ctx context.Context, f AuditFilter) ([]AuditEntry, error)
 }
@@ -145,6 +157,12 @@ type Syncer interface {
 // Waker is a store that can tell when work has arrived. A wake-up is a hint:
 // polling alone is correct, this only makes it fast.
 type Waker interface {
-	// Wait returns when something may have become claimable, or when ctx is done.
-	Wait(ctx context.Context, queues []string) error
+	// Watch calls wake whenever something may have become claimable in one of the
+	// queues, from its own goroutine or the caller's of a write, until ctx is done;
+	// then it returns nil. It calls wake once when it begins to listen, for what came
+	// before. It returns an error when it cannot listen (any more), ErrClosed when the
+	// store is closed; whoever watches may call again. wake must not block. Spurious
+	// calls are allowed; a missed one costs a poll. What becomes due by time alone is
+	// told by Claimed.NextDue, not here.
+	Watch(ctx context.Context, queues []string, wake func()) error
 }

@@ -16,6 +16,7 @@ type Worker struct {
 	Build    int64         `json:"build,omitempty"`   // Config.Build
 	Version  string        `json:"version,omitempty"` // text of the build
 	Queues   []string      `json:"queues,omitempty"`
+	Names    []string      `json:"names,omitempty"` // operations it has registered, for people who ask why an execution waits
 	Slots    int           `json:"slots,omitempty"`
 	Lease    time.Duration `json:"-"` // granted anew by each Renew
 

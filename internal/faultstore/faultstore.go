@@ -66,7 +66,7 @@ func step(c *counted, verb string, call func() error) error {
 	return err
 }
 
-// faulty is a store with points. Name and Close have none.
+// faulty is a store with points. Name, Close and Watch have none.
 type faulty struct {
 	storage.Store
 	*counted
@@ -134,6 +134,20 @@ func (s *faulty) Record(ctx context.Context, r storage.RecordRequest) (int, erro
 
 func (s *faulty) Prune(ctx context.Context, r storage.PruneRequest) (int, error) {
 	return around(s.counted, "Prune", func() (int, error) { return s.Store.Prune(ctx, r) })
+}
+
+func (s *faulty) Announce(ctx context.Context, r storage.AnnounceRequest) error {
+	return step(s.counted, "Announce", func() error { return s.Store.Announce(ctx, r) })
+}
+
+// Watch has no points, because it runs beside the calls. Over a store that wakes
+// nobody it waits.
+func (s *faulty) Watch(ctx context.Context, queues []string, wake func()) error {
+	if waker, ok := s.Store.(storage.Waker); ok {
+		return waker.Watch(ctx, queues, wake)
+	}
+	<-ctx.Done()
+	return nil
 }
 
 // Sync passes its points also over a store that has nothing to sync.

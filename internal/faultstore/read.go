@@ -4,12 +4,14 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 )
 
 var reads = []string{
 	"Schema", "Newest", "Executions", "Attempts", "Flows", "Edges", "Workers", "Locks", "Counts", "Stats", "Audit",
+	"Queues", "Pauses", "Schedules",
 }
 
 // Reads reports whether a point belongs to a verb that changes nothing: dying there
@@ -57,4 +59,16 @@ func (s *faulty) Stats(ctx context.Context, f storage.StatsFilter) ([]storage.St
 
 func (s *faulty) Audit(ctx context.Context, f storage.AuditFilter) ([]storage.AuditEntry, error) {
 	return around(s.counted, "Audit", func() ([]storage.AuditEntry, error) { return s.Store.Audit(ctx, f) })
+}
+
+func (s *faulty) Queues(ctx context.Context, now time.Time) ([]storage.QueueState, error) {
+	return around(s.counted, "Queues", func() ([]storage.QueueState, error) { return s.Store.Queues(ctx, now) })
+}
+
+func (s *faulty) Pauses(ctx context.Context) ([]storage.Pause, error) {
+	return around(s.counted, "Pauses", func() ([]storage.Pause, error) { return s.Store.Pauses(ctx) })
+}
+
+func (s *faulty) Schedules(ctx context.Context) ([]storage.Schedule, error) {
+	return around(s.counted, "Schedules", func() ([]storage.Schedule, error) { return s.Store.Schedules(ctx) })
 }

@@ -23,9 +23,14 @@ func (t *tx) claim(r storage.ClaimRequest) (storage.Claimed, error) {
 		return storage.Claimed{}, err
 	}
 	got := storage.Claimed{NextDue: -1}
+	if storage.AsksPauses(r.Queues) {
+		got.PausedNames = t.pausedNames()
+		r.Queues = without(r.Queues, func(q string) bool { return t.isPaused(storage.PauseQueue, q) })
+		r.Names = without(r.Names, func(n string) bool { return t.isPaused(storage.PauseOperation, n) })
+	}
 	for _, queue := range r.Queues {
 		for len(got.Executions) < r.Limit {
-			next := t.next(queue, r.Names)
+			next := t.next(queue, &r)
 			if next == nil {
 				break
 			}
@@ -38,13 +43,18 @@ func (t *tx) claim(r storage.ClaimRequest) (storage.Claimed, error) {
 		return got, nil
 	}
 	for _, queue := range r.Queues {
-		if due := t.earliest(queue, r.Names); !due.IsZero() {
+		if due := t.earliest(queue, &r); !due.IsZero() {
 			if in := due.Sub(t.now); got.NextDue < 0 || in < got.NextDue {
 				got.NextDue = in
 			}
 		}
 	}
 	return got, nil
+}
+
+// without is a copy of list that lacks what drop says.
+func without(list []string, drop func(string) bool) []string {
+	return slices.DeleteFunc(slices.Clone(list), drop)
 }
 
 func (t *tx) start(r *row, worker storage.ID) {
@@ -56,7 +66,7 @@ func (t *tx) start(r *row, worker storage.ID) {
 }
 
 // next returns the due row of a queue that is served first, or nil.
-func (t *tx) next(queue string, names []string) *row {
+func (t *tx) next(queue string, claim *storage.ClaimRequest) *row {
 	l := t.lanes[queue]
 	if l == nil {
 		return nil
@@ -68,7 +78,7 @@ func (t *tx) next(queue string, names []string) *row {
 			break
 		}
 	}
-	for _, r := range l.knownParked(names) {
+	for _, r := range l.knownParked(claim) {
 		if !r.DueAt.After(t.now) && (best == nil || servedBefore(r, best)) {
 			best = r
 		}
@@ -77,7 +87,7 @@ func (t *tx) next(queue string, names []string) *row {
 }
 
 // earliest is when the queue's next row is due, zero when it holds none.
-func (t *tx) earliest(queue string, names []string) time.Time {
+func (t *tx) earliest(queue string, claim *storage.ClaimRequest) time.Time {
 	l := t.lanes[queue]
 	if l == nil {
 		return time.Time{}
@@ -91,20 +101,21 @@ func (t *tx) earliest(queue string, names []string) time.Time {
 	for p := range l.levels {
 		sooner(l.first(queue, p))
 	}
-	for _, r := range l.knownParked(names) {
+	for _, r := range l.knownParked(claim) {
 		sooner(r)
 	}
 	return earliest
 }
 
-// knownParked returns the parked rows whose names the claimant knows.
-func (l *lane) knownParked(names []string) []*row {
-	if len(names) == 0 {
+// knownParked returns the parked rows whose names the claimant knows, and which do
+// not ask for a newer build than its own.
+func (l *lane) knownParked(claim *storage.ClaimRequest) []*row {
+	if len(claim.Names) == 0 {
 		return nil
 	}
 	var known []*row
 	for _, r := range l.parked {
-		if slices.Contains(names, r.Name) {
+		if r.MinBuild <= claim.Build && slices.Contains(claim.Names, r.Name) {
 			known = append(known, r)
 		}
 	}

@@ -41,6 +41,11 @@ func (t *tx) enqueue(r storage.EnqueueRequest) ([]storage.Receipt, error) {
 		}
 		ids[e.ID] = true
 	}
+	if r.Tick != nil {
+		if last, refused, err := t.tick(r); err != nil || refused {
+			return refusedTick(r.Executions, last), err
+		}
+	}
 	if t.repeats(r) {
 		return t.receiptsAgain(r.Executions), nil
 	}
@@ -79,6 +84,29 @@ func (t *tx) enqueue(r storage.EnqueueRequest) ([]storage.Receipt, error) {
 		}
 	}
 	return receipts, nil
+}
+
+// tick fires the request's tick. One that is not due is refused, with the first
+// execution of the latest one, unless this is the call that fired it, repeated.
+func (t *tx) tick(r storage.EnqueueRequest) (last storage.ID, refused bool, err error) {
+	var first storage.ID
+	if len(r.Executions) > 0 {
+		first = r.Executions[0].ID
+	}
+	if t.repeats(r) {
+		return last, false, nil
+	}
+	was, due, err := t.fires(*r.Tick, first)
+	return was.LastID, !due, err
+}
+
+// refusedTick answers executions that a tick did not bring.
+func refusedTick(executions []storage.Execution, last storage.ID) []storage.Receipt {
+	receipts := make([]storage.Receipt, len(executions))
+	for i, e := range executions {
+		receipts[i] = storage.Receipt{ID: e.ID, Duplicate: true, HolderID: last}
+	}
+	return receipts
 }
 
 // repeats reports whether the request was written before: one transaction wrote

@@ -53,6 +53,19 @@ func (t *tx) addEdge(f *flow, e storage.Edge) {
 	})
 }
 
+// dropEdges forgets the edges from and to a row that goes.
+func (s *Store) dropEdges(r *row) {
+	f := s.flows[r.FlowID]
+	if f == nil {
+		return
+	}
+	f.edges = slices.DeleteFunc(f.edges, func(e storage.Edge) bool { return e.From == r.ID || e.To == r.ID })
+	delete(f.out, r.ID)
+	for from, edges := range f.out {
+		f.out[from] = slices.DeleteFunc(edges, func(e storage.Edge) bool { return e.To == r.ID })
+	}
+}
+
 // outOf calls f for each edge that leaves one of the rows and leads to a pending one.
 func (t *tx) outOf(from []storage.ID, f func(storage.Edge, *row)) {
 	for _, id := range from {

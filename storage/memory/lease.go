@@ -23,7 +23,7 @@ func (s *Store) Join(ctx context.Context, w storage.Worker) error {
 		}
 		w.JoinedAt, w.LeftAt, w.Dead = t.now, time.Time{}, false
 		w.LeaseUntil = t.leaseUntil(w.Lease)
-		w.Queues = slices.Clone(w.Queues)
+		w.Queues, w.Names = slices.Clone(w.Queues), slices.Clone(w.Names)
 		t.workers[w.ID] = &w
 		return nil
 	})
@@ -185,6 +185,6 @@ func (s *Store) completed(l storage.LockState) storage.LockState {
 
 func copiedWorker(w *storage.Worker) storage.Worker {
 	c := *w
-	c.Queues = slices.Clone(w.Queues)
+	c.Queues, c.Names = slices.Clone(w.Queues), slices.Clone(w.Names)
 	return c
 }

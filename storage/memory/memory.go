@@ -51,6 +51,10 @@ type Store struct {
 	locks    map[string]storage.LockState // Worker holds only the ID; it is completed when read
 	stats    map[statKey]storage.Stat
 	audit    []storage.AuditEntry
+
+	pauses    map[paused]storage.Pause
+	schedules map[string]storage.Schedule // Paused is filled in when read
+	watchers  []*watcher
 }
 
 var _ storage.Store = (*Store)(nil)
@@ -69,6 +73,8 @@ func New() *Store {
 		workers:    map[storage.ID]*storage.Worker{},
 		locks:      map[string]storage.LockState{},
 		stats:      map[statKey]storage.Stat{},
+		pauses:     map[paused]storage.Pause{},
+		schedules:  map[string]storage.Schedule{},
 	}
 }
 
@@ -94,7 +100,10 @@ func (s *Store) Close() error {
 	if !s.closed {
 		s.closed = true
 		s.rows, s.live, s.holders, s.named, s.lanes, s.ended = nil, nil, nil, nil, nil, nil
-		s.attempts, s.flows, s.stats, s.audit = nil, nil, nil, nil
+		s.attempts, s.flows, s.stats, s.audit, s.pauses, s.schedules = nil, nil, nil, nil, nil, nil
+		for _, w := range s.watchers {
+			close(w.gone)
+		}
 	}
 	return nil
 }
@@ -112,17 +121,24 @@ func (s *Store) read(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// write runs f under the mutex and takes back what it did when it fails.
+// write runs f under the mutex and takes back what it did when it fails. Then it
+// wakes whoever watches the queues in which rows can be claimed now.
 func (s *Store) write(ctx context.Context, now time.Time, f func(*tx) error) error {
-	return s.read(ctx, func() error {
+	var wake []*watcher
+	err := s.read(ctx, func() error {
 		t := &tx{Store: s, now: clock(now)}
 		if err := f(t); err != nil {
 			t.rollback()
 			return err
 		}
 		s.capHistory()
+		wake = s.awaken(t.woken)
 		return nil
 	})
+	for _, w := range wake {
+		w.wake()
+	}
+	return err
 }
 
 // clock is the instant of a request, in the precision every backend keeps.
@@ -136,8 +152,9 @@ func clock(now time.Time) time.Time {
 // tx is one verb at work: its instant and its journal.
 type tx struct {
 	*Store
-	now  time.Time
-	undo []func() // run last to first by rollback
+	now   time.Time
+	undo  []func() // run last to first by rollback
+	woken []string // queues with rows that can be claimed now
 }
 
 func (t *tx) rollback() {

@@ -19,6 +19,9 @@ func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Executi
 		if o.Action == storage.ActUnlock {
 			return t.breakLock(o)
 		}
+		if o.Action == storage.ActPause || o.Action == storage.ActResume {
+			return t.pause(o)
+		}
 		rows, err := t.ordered(o.IDs)
 		if err != nil {
 			return err
@@ -32,6 +35,8 @@ func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Executi
 			err = t.resolve(ctx, rows, storage.Completed)
 		case storage.ActFail:
 			err = t.resolve(ctx, rows, storage.Failed)
+		case storage.ActForget:
+			err = t.forgettable(rows)
 		default:
 			err = fmt.Errorf("operate: unknown action %q", o.Action)
 		}
@@ -43,13 +48,32 @@ func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Executi
 			ids[i] = r.ID.String()
 			after = append(after, copied(r.Execution))
 		}
-		t.addAudit(string(o.Action), strings.Join(ids, " "), o.Actor, o.Reason, len(rows))
+		t.addAudit(string(o.Action), cmp.Or(o.Target, strings.Join(ids, " ")), o.Actor, o.Reason, len(rows))
+		if o.Action == storage.ActForget {
+			for _, r := range rows {
+				t.dropEdges(r)
+				t.remove(r)
+			}
+		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return after, nil
+}
+
+// forgettable returns an error unless all rows may be deleted.
+func (t *tx) forgettable(rows []*row) error {
+	for _, r := range rows {
+		if !r.State.Over() {
+			return &storage.TransitionError{ID: r.ID, Name: r.Name, From: r.State, To: storage.Forgotten}
+		}
+		if t.keepsForEver(r) {
+			return fmt.Errorf("%s (%s) is kept: a migration, the newest or effective execution of an ordered operation, or a member of an open flow", r.Name, r.ID)
+		}
+	}
+	return nil
 }
 
 // ordered returns the rows an order names, each once.

@@ -46,6 +46,7 @@ func (t *tx) insert(r *row) {
 		f.members = append(f.members, r)
 	}
 	t.index(r)
+	t.noteDue(r)
 	t.onRollback(func() { t.remove(r) })
 }
 
@@ -75,6 +76,7 @@ func (t *tx) change(r *row, f func()) {
 	t.unindex(r)
 	f()
 	t.index(r)
+	t.noteDue(r)
 	t.onRollback(func() {
 		t.unindex(r)
 		*r = was

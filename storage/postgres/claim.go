@@ -17,7 +17,8 @@ import (
 // Index: each (queue, level) reads the head of sequencer_live_claim, in its order,
 // and stops when the batch is full, so future rows, other queues and lower levels
 // are never walked. Parked rows are looked for only when there are any, by name,
-// in sequencer_live_parked. The update finds its rows by primary key; = ANY of an
+// in sequencer_live_parked. Pauses are a handful of rows, read once, and only if a
+// queue is asked for that is not private. The update finds its rows by primary key; = ANY of an
 // array, unlike a join, is never taken for one with most of the table.
 //
 // Locks: the rows, skipping what another claim has locked, and waiting for nobody.
@@ -28,16 +29,20 @@ import (
 const claimSQL = `
 WITH clock AS MATERIALIZED (
 	SELECT coalesce($1::timestamptz, now()) AS now
+), paused AS MATERIALIZED (
+	SELECT kind, name FROM sequencer_pauses WHERE $6::bool AND kind IN ('queue', 'operation')
 ), level AS MATERIALIZED (
 	SELECT queue, priority
 	FROM unnest($3::text[]) WITH ORDINALITY AS q(queue, n), generate_series(1, 4) AS priority
 	WHERE EXISTS (
 		SELECT FROM sequencer_workers
 		WHERE id = $2::uuid AND left_at IS NULL AND (lease_until IS NULL OR lease_until > (SELECT now FROM clock)))
+		AND NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'queue' AND p.name = q.queue)
 	ORDER BY n, priority
 ), known AS MATERIALIZED (
 	SELECT name FROM unnest($5::text[]) AS name
 	WHERE EXISTS (SELECT FROM sequencer_live WHERE state = 'pending' AND due_at IS NOT NULL AND parked)
+		AND NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'operation' AND p.name = name.name)
 ), picked AS MATERIALIZED (
 	SELECT r.id FROM level CROSS JOIN LATERAL (
 		SELECT e.id FROM (
@@ -53,6 +58,7 @@ WITH clock AS MATERIALIZED (
 				SELECT l.id, l.due_at FROM sequencer_live l
 				WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = known.name
 					AND l.queue = level.queue AND l.priority = level.priority AND l.due_at <= (SELECT now FROM clock)
+					AND coalesce(l.min_build, 0) <= $7::bigint
 				ORDER BY l.due_at, l.id
 				LIMIT $4::bigint
 				FOR UPDATE SKIP LOCKED) p
@@ -73,9 +79,12 @@ RETURNING ` + claimedColumns
 // ones count. Index: the first such entry of each level in sequencer_live_claim,
 // and of each known name in sequencer_live_parked.
 const nextDueSQL = `
-WITH known AS MATERIALIZED (
+WITH paused AS MATERIALIZED (
+	SELECT kind, name FROM sequencer_pauses WHERE $5::bool AND kind IN ('queue', 'operation')
+), known AS MATERIALIZED (
 	SELECT name FROM unnest($4::text[]) AS name
 	WHERE EXISTS (SELECT FROM sequencer_live WHERE state = 'pending' AND due_at IS NOT NULL AND parked)
+		AND NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'operation' AND p.name = name.name)
 )
 SELECT EXISTS (
 	SELECT FROM sequencer_workers
@@ -94,9 +103,11 @@ SELECT EXISTS (
 			SELECT l.due_at FROM sequencer_live l
 			WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = known.name
 				AND l.queue = queue.queue AND l.priority = priority.priority AND l.due_at > coalesce($1::timestamptz, now())
+				AND coalesce(l.min_build, 0) <= $6::bigint
 			ORDER BY l.due_at
 			LIMIT 1) n) p ON true
-)`
+	WHERE NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'queue' AND p.name = queue.queue)
+), (SELECT array_agg(name ORDER BY name COLLATE "C") FROM paused WHERE kind = 'operation')`
 
 // Claim implements [storage.Queue].
 func (s *Store) Claim(ctx context.Context, r storage.ClaimRequest) (storage.Claimed, error) {
@@ -119,12 +130,14 @@ type claiming struct {
 	request storage.ClaimRequest
 	alive   bool
 	nextDue pgtype.Int8
+	paused  []string // operations
 	rows    []storage.Execution
 }
 
 // queue makes the claim part of q's next flush.
 func (c *claiming) queue(q *session, r storage.ClaimRequest) {
 	*c = claiming{request: r}
+	asks := storage.AsksPauses(r.Queues)
 	row := newExecutionRow()
 	row.state = string(storage.Running)
 	q.queueScan(func(from scanner) error {
@@ -138,14 +151,14 @@ func (c *claiming) queue(q *session, r storage.ClaimRequest) {
 		e.WorkerID = r.Worker
 		c.rows = append(c.rows, e)
 		return nil
-	}, claimSQL, at(q.now), r.Worker.String(), r.Queues, r.Limit, r.Names)
-	q.queueScan(func(from scanner) error { return from.Scan(&c.alive, &c.nextDue) },
-		nextDueSQL, at(q.now), r.Worker.String(), r.Queues, r.Names)
+	}, claimSQL, at(q.now), r.Worker.String(), r.Queues, r.Limit, r.Names, asks, r.Build)
+	q.queueScan(func(from scanner) error { return from.Scan(&c.alive, &c.nextDue, &c.paused) },
+		nextDueSQL, at(q.now), r.Worker.String(), r.Queues, r.Names, asks, r.Build)
 }
 
 // result is what was claimed, in the order of claims.
 func (c *claiming) result() storage.Claimed {
-	got := storage.Claimed{Executions: c.rows, NextDue: -1}
+	got := storage.Claimed{Executions: c.rows, NextDue: -1, PausedNames: c.paused}
 	place := make(map[string]int, len(c.request.Queues))
 	for i, queue := range slices.Backward(c.request.Queues) {
 		place[queue] = i

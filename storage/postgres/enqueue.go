@@ -58,7 +58,7 @@ func (e *enqueuing) result() storage.Enqueued {
 // on which, so its statement need not be waited for before the commit.
 func (e *enqueuing) plain() bool {
 	r := &e.request
-	if r.Flow != nil || r.Claim != nil || len(r.Edges) > 0 {
+	if r.Flow != nil || r.Claim != nil || r.Tick != nil || len(r.Edges) > 0 {
 		return false
 	}
 	for i := range r.Executions {
@@ -85,15 +85,7 @@ func (e *enqueuing) run(ctx context.Context) error {
 	if r.Claim != nil {
 		q.queueAlive(r.Claim.Worker, &alive)
 	}
-	flows, repeated, err := e.lockFlows(ctx)
-	if err != nil {
-		return err
-	}
-	if e.repeated = repeated; repeated {
-		_, err = e.explain(ctx, r.Executions, e.all())
-	} else {
-		err = e.write(ctx, flows)
-	}
+	err := e.admit(ctx)
 	if !alive { // whatever else is wrong
 		return leaseLost(r.Claim.Worker)
 	}
@@ -104,6 +96,24 @@ func (e *enqueuing) run(ctx context.Context) error {
 		e.claim.queue(q, *r.Claim)
 	}
 	return nil
+}
+
+// admit writes the request, unless it is there already or its tick is not due.
+func (e *enqueuing) admit(ctx context.Context) error {
+	if e.request.Tick != nil {
+		if refused, err := e.fire(ctx); refused || err != nil {
+			return err
+		}
+	}
+	flows, repeated, err := e.lockFlows(ctx)
+	if err != nil {
+		return err
+	}
+	if e.repeated = repeated; repeated {
+		_, err = e.explain(ctx, e.request.Executions, e.all())
+		return err
+	}
+	return e.write(ctx, flows)
 }
 
 // prepare checks the rows and makes their receipts.

@@ -13,9 +13,9 @@ import (
 // worker without a lease lives until it leaves or a rescuer proves it dead.
 const joinSQL = `
 INSERT INTO sequencer_workers
-	(id, joined_at, lease_until, lease_us, build, pid, slots, purpose, actor, hostname, boot, pid_start, version, queues)
+	(id, joined_at, lease_until, lease_us, build, pid, slots, purpose, actor, hostname, boot, pid_start, version, queues, names)
 SELECT $1::uuid, c.now, CASE WHEN $3::bigint > 0 THEN c.now + $3::bigint * interval '1 microsecond' END, $3::bigint,
-	nullif($4::bigint, 0), $5::int, $6::int, $7::text, $8::text, $9::text, nullif($10::text, ''), nullif($11::text, ''), nullif($12::text, ''), $13::text[]
+	nullif($4::bigint, 0), $5::int, $6::int, $7::text, $8::text, $9::text, nullif($10::text, ''), nullif($11::text, ''), nullif($12::text, ''), $13::text[], $14::text[]
 FROM (SELECT coalesce($2::timestamptz, now()) AS now) c
 ON CONFLICT DO NOTHING`
 
@@ -27,7 +27,7 @@ func (s *Store) Join(ctx context.Context, w storage.Worker) error {
 			return errors.New("a worker needs an id")
 		}
 		n, err := q.exec(ctx, joinSQL, w.ID.String(), at(q.now), w.Lease.Microseconds(), w.Build, w.PID, w.Slots,
-			clean(w.Purpose), clean(w.Actor), clean(w.Hostname), w.Boot, w.PIDStart, w.Version, w.Queues)
+			clean(w.Purpose), clean(w.Actor), clean(w.Hostname), w.Boot, w.PIDStart, w.Version, w.Queues, w.Names)
 		if err == nil && n == 0 {
 			return fmt.Errorf("worker %s is already known", w.ID)
 		}

@@ -68,8 +68,12 @@ VALUES ($1::uuid, $2::timestamptz, $3::text, $4::text, $5::text, $6::int, nullif
 func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Execution, error) {
 	var after []storage.Execution
 	err := s.tx(ctx, string(o.Action), o.Now, func(ctx context.Context, q *session) error {
-		if o.Action == storage.ActUnlock {
+		switch o.Action {
+		case storage.ActUnlock:
 			return breakLock(ctx, q, o)
+		case storage.ActPause, storage.ActResume:
+			return pause(ctx, q, o)
+		default:
 		}
 		p := operating{q: q, order: o}
 		var err error
@@ -120,6 +124,8 @@ func (p *operating) run(ctx context.Context) ([]storage.Execution, error) {
 		err = p.resolve(ctx, ids, storage.Completed)
 	case storage.ActFail:
 		err = p.resolve(ctx, ids, storage.Failed)
+	case storage.ActForget:
+		err = p.forget(ctx, ids)
 	default:
 		err = fmt.Errorf("unknown action %q", p.order.Action)
 	}
@@ -130,7 +136,10 @@ func (p *operating) run(ctx context.Context) ([]storage.Execution, error) {
 	for i, id := range ids {
 		named[i] = id.String()
 	}
-	queueAudit(p.q, string(p.order.Action), strings.Join(named, " "), p.order.Actor, p.order.Reason, len(ids))
+	queueAudit(p.q, string(p.order.Action), cmp.Or(p.order.Target, strings.Join(named, " ")), p.order.Actor, p.order.Reason, len(ids))
+	if p.order.Action == storage.ActForget {
+		return p.rows, nil
+	}
 	return p.read(ctx, ids)
 }
 
@@ -317,5 +326,38 @@ func (p *operating) resolve(ctx context.Context, ids []storage.ID, to storage.St
 func (p *operating) saveFlows() {
 	for _, f := range p.flows {
 		queueSave(p.q, f)
+	}
+}
+
+// forgetSQL deletes history by id, with what belongs to it, as far as pruning might.
+// Index: primary keys, and mayGo's. Lock: the rows.
+const forgetSQL = `
+WITH old AS MATERIALIZED (
+	SELECT h.id FROM sequencer_history h WHERE h.id = ANY ($1::uuid[]) AND ` + mayGo + `
+	FOR UPDATE OF h
+), ` + dropOld
+
+// keptSQL finds, by primary key, one that was not deleted.
+const keptSQL = `SELECT name, id FROM sequencer_history WHERE id = ANY ($1::uuid[]) LIMIT 1`
+
+func (p *operating) forget(ctx context.Context, ids []storage.ID) error {
+	for i := range p.rows {
+		if x := &p.rows[i]; !x.State.Over() {
+			return &storage.TransitionError{ID: x.ID, Name: x.Name, From: x.State, To: storage.Forgotten}
+		}
+	}
+	n, err := p.q.exec(ctx, forgetSQL, idArray(ids))
+	if err != nil || int(n) == len(ids) {
+		return err
+	}
+	var kept storage.Execution
+	err = p.q.each(ctx, func(r scanner) error { return r.Scan(&kept.Name, idScan{&kept.ID}) }, keptSQL, idArray(ids))
+	switch {
+	case err != nil:
+		return err
+	case kept.ID.IsZero():
+		return errMoved
+	default:
+		return fmt.Errorf("%s (%s) is kept: a migration, the newest or effective execution of an ordered operation, or a member of an open flow", kept.Name, kept.ID)
 	}
 }

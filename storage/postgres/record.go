@@ -173,7 +173,15 @@ WITH clock AS MATERIALIZED (
 	WHERE h.finished_at < (SELECT now FROM clock) - least(nullif($2::bigint, 0), nullif($3::bigint, 0), nullif($4::bigint, 0)) * interval '1 microsecond'
 		AND h.finished_at < (SELECT now FROM clock) - CASE h.state
 			WHEN 'completed' THEN nullif($2::bigint, 0) WHEN 'failed' THEN nullif($3::bigint, 0) ELSE nullif($4::bigint, 0) END * interval '1 microsecond'
-		AND h.kind <> 'migration'
+		AND ` + mayGo + `
+	LIMIT nullif($5::bigint, 0)
+	FOR UPDATE OF h SKIP LOCKED
+), ` + dropOld
+
+// mayGo is false for what retention protects: migrations, members of open flows,
+// and of each ordered operation its newest row and its effective one. Index:
+// sequencer_history_newest.
+const mayGo = `h.kind <> 'migration'
 		AND NOT EXISTS (SELECT FROM sequencer_flows f WHERE f.id = h.flow_id AND f.finished_at IS NULL)
 		AND (h.kind <> 'ordered' OR (
 			EXISTS (
@@ -182,10 +190,10 @@ WITH clock AS MATERIALIZED (
 			AND (h.state = 'cancelled' OR EXISTS (
 				SELECT FROM sequencer_history n
 				WHERE n.kind = 'ordered' AND n.name = h.name AND (n.created_at, n.id) > (h.created_at, h.id) AND n.state <> 'cancelled'
-					AND (n.state <> 'skipped' OR n.environment IS NULL OR h.state = 'skipped' AND n.environment = h.environment)))))
-	LIMIT nullif($5::bigint, 0)
-	FOR UPDATE OF h SKIP LOCKED
-), attempts AS (
+					AND (n.state <> 'skipped' OR n.environment IS NULL OR h.state = 'skipped' AND n.environment = h.environment)))))`
+
+// dropOld deletes the rows that old names, with what belongs to them.
+const dropOld = `attempts AS (
 	DELETE FROM sequencer_attempts WHERE execution_id = ANY (ARRAY(SELECT id FROM old))
 ), tags AS (
 	DELETE FROM sequencer_tags WHERE execution_id = ANY (ARRAY(SELECT id FROM old))

@@ -144,7 +144,7 @@ func scanFlows(list *[]storage.Flow) func(scanner) error {
 // workerColumns is a whole worker.
 const workerColumns = `
 	w.id, w.purpose, w.actor, w.hostname, w.boot, w.pid, w.pid_start, w.build, w.version, w.queues, w.slots,
-	w.lease_us, w.joined_at, w.lease_until, w.left_at, w.dead`
+	w.lease_us, w.joined_at, w.lease_until, w.left_at, w.dead, w.names`
 
 // scanWorker receives a worker, and what else the row begins with.
 func scanWorker(r scanner, before ...any) (storage.Worker, error) {
@@ -153,7 +153,7 @@ func scanWorker(r scanner, before ...any) (storage.Worker, error) {
 	var build, lease pgtype.Int8
 	var leaseUntil, leftAt pgtype.Timestamptz
 	err := r.Scan(append(before, idScan{&w.ID}, &w.Purpose, &w.Actor, &w.Hostname, &boot, &w.PID, &pidStart, &build, &version,
-		&w.Queues, &w.Slots, &lease, &w.JoinedAt, &leaseUntil, &leftAt, &w.Dead)...)
+		&w.Queues, &w.Slots, &lease, &w.JoinedAt, &leaseUntil, &leftAt, &w.Dead, &w.Names)...)
 	w.Boot, w.PIDStart, w.Version, w.Build = boot.String, pidStart.String, version.String, build.Int64
 	w.Lease, w.JoinedAt = micros(lease), w.JoinedAt.UTC()
 	w.LeaseUntil, w.LeftAt = instant(leaseUntil), instant(leftAt)

@@ -46,6 +46,12 @@ func claim(ctx context.Context, t *txn, r storage.ClaimRequest) (storage.Claimed
 // takeWork is claim for a worker that was found present in this transaction.
 func takeWork(ctx context.Context, t *txn, r storage.ClaimRequest) (storage.Claimed, error) {
 	out := storage.Claimed{NextDue: -1}
+	if storage.AsksPauses(r.Queues) {
+		var err error
+		if out.PausedNames, err = heed(ctx, t, &r); err != nil {
+			return out, err
+		}
+	}
 	names := ""
 	if len(r.Names) > 0 {
 		parked, err := t.any(ctx, anyParked)
@@ -71,7 +77,7 @@ func takeWork(ctx context.Context, t *txn, r storage.ClaimRequest) (storage.Clai
 		return out, nil
 	}
 	for _, queue := range r.Queues {
-		next, found, err := nextDue(ctx, t, queue, names)
+		next, found, err := nextDue(ctx, t, queue, names, r.Build)
 		if err != nil {
 			return out, err
 		}
@@ -118,7 +124,7 @@ SELECT id FROM sequencer_executions WHERE id IN (
 	SELECT id FROM (` + claimable + `)
 	UNION ALL
 	SELECT id FROM (SELECT id FROM sequencer_executions INDEXED BY sequencer_executions_parked WHERE parked = 1
-		AND name IN (SELECT value FROM json_each(?5)) AND queue = ?1
+		AND name IN (SELECT value FROM json_each(?5)) AND queue = ?1 AND min_build <= ?6
 		AND state = 'pending' AND due_at <= ?2 ORDER BY priority, due_at, id LIMIT ?3))
 ORDER BY priority, due_at, id LIMIT ?3`
 
@@ -179,7 +185,7 @@ func claimQueue(ctx context.Context, t *txn, r storage.ClaimRequest, queue, name
 	args := []any{queue, now, limit, r.Worker[:]}
 	statement := claimDue
 	if names != "" {
-		statement, args = claimParked, append(args, names)
+		statement, args = claimParked, append(args, names, r.Build)
 	}
 	var got []storage.Execution
 	err := t.each(ctx, func(rows *sql.Rows) error {
@@ -214,14 +220,14 @@ SELECT min(due_at) FROM (
 	earliestParked = earliest + `
 	UNION ALL
 	SELECT min(due_at) FROM sequencer_executions INDEXED BY sequencer_executions_parked WHERE parked = 1
-		AND name IN (SELECT value FROM json_each(?2)) AND queue = ?1 AND state = 'pending')`
+		AND name IN (SELECT value FROM json_each(?2)) AND queue = ?1 AND min_build <= ?3 AND state = 'pending')`
 )
 
-func nextDue(ctx context.Context, t *txn, queue, names string) (at time.Time, found bool, err error) {
+func nextDue(ctx context.Context, t *txn, queue, names string, build int64) (at time.Time, found bool, err error) {
 	if names == "" {
 		_, err = t.one(ctx, []any{(*instantColumn)(&at)}, earliestDue, queue)
 	} else {
-		_, err = t.one(ctx, []any{(*instantColumn)(&at)}, earliestParked, queue, names)
+		_, err = t.one(ctx, []any{(*instantColumn)(&at)}, earliestParked, queue, names, build)
 	}
 	return at, !at.IsZero(), err
 }

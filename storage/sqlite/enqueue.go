@@ -24,14 +24,9 @@ func enqueue(ctx context.Context, t *txn, r storage.EnqueueRequest) (storage.Enq
 			return storage.Enqueued{}, err
 		}
 	}
-	receipts, repeated, err := admit(ctx, t, now, r)
+	receipts, err := enqueueRows(ctx, t, now, r)
 	if err != nil {
 		return storage.Enqueued{}, err
-	}
-	if !repeated {
-		if err := insertAll(ctx, t, now, r, receipts); err != nil {
-			return storage.Enqueued{}, err
-		}
 	}
 	out := storage.Enqueued{Receipts: receipts}
 	if r.Claim != nil {
@@ -43,6 +38,24 @@ func enqueue(ctx context.Context, t *txn, r storage.EnqueueRequest) (storage.Enq
 	return out, err
 }
 
+func enqueueRows(ctx context.Context, t *txn, now time.Time, r storage.EnqueueRequest) ([]storage.Receipt, error) {
+	for i := range r.Executions {
+		if e := &r.Executions[i]; e.ID.IsZero() || e.Name == "" {
+			return nil, fmt.Errorf("execution %q needs an id and a name", e.Name)
+		}
+	}
+	if r.Tick != nil {
+		if refused, err := fire(ctx, t, r); refused != nil || err != nil {
+			return refused, err
+		}
+	}
+	receipts, repeated, err := admit(ctx, t, now, r)
+	if err != nil || repeated {
+		return receipts, err
+	}
+	return receipts, insertAll(ctx, t, now, r, receipts)
+}
+
 // admit decides what becomes of each execution before anything is written. A
 // request is a repeat when its flow or any of its rows is there already: one
 // transaction wrote all of it but the duplicates.
@@ -51,9 +64,6 @@ func admit(ctx context.Context, t *txn, now time.Time, r storage.EnqueueRequest)
 	traced := false // a look before the insert tells what becomes of it
 	for i := range r.Executions {
 		e := &r.Executions[i]
-		if e.ID.IsZero() || e.Name == "" {
-			return nil, false, fmt.Errorf("execution %q needs an id and a name", e.Name)
-		}
 		receipts[i].ID = e.ID
 		joins := !e.FlowID.IsZero() && (r.Flow == nil || e.FlowID != r.Flow.ID)
 		traced = traced || joins || e.UniqueKey != ""

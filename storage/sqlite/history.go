@@ -82,20 +82,23 @@ func orElse(t, otherwise time.Time) time.Time {
 }
 
 // Rows to prune, oldest first through the index of history; an age that is NULL
-// keeps its rows. What must stay: migrations, members of open flows, and of each
-// ordered operation its newest row and its effective one, which a newer row
-// replaces only if it is neither cancelled nor skipped for one environment.
+// keeps its rows.
 const prunable = `
 SELECT x.id FROM sequencer_executions AS x
 WHERE x.finished_at IS NOT NULL AND x.finished_at < ?1
 	AND x.finished_at < CASE x.state WHEN 'completed' THEN ?2 WHEN 'failed' THEN ?3 ELSE ?4 END
-	AND x.kind <> 'migration'
+	AND ` + mayGo + `
+ORDER BY x.finished_at, x.id LIMIT ?5`
+
+// What must stay: migrations, members of open flows, and of each ordered operation
+// its newest row and its effective one, which a newer row replaces only if it is
+// neither cancelled nor skipped for one environment.
+const mayGo = `x.kind <> 'migration'
 	AND (x.flow_id IS NULL OR NOT EXISTS (SELECT 1 FROM sequencer_flows AS f WHERE f.id = x.flow_id AND f.finished_at IS NULL))
 	AND (x.kind <> 'ordered' OR EXISTS (
 		SELECT 1 FROM sequencer_executions AS n
 		WHERE n.kind = 'ordered' AND n.name = x.name AND (n.created_at, n.id) > (x.created_at, x.id) AND n.finished_at IS NOT NULL
-			AND (x.state = 'cancelled' OR n.state <> 'cancelled' AND (n.environment = '' OR n.environment = x.environment))))
-ORDER BY x.finished_at, x.id LIMIT ?5`
+			AND (x.state = 'cancelled' OR n.state <> 'cancelled' AND (n.environment = '' OR n.environment = x.environment))))`
 
 // All by primary key or by the index on what they look for. Flows stay, with
 // their counts.
@@ -139,11 +142,46 @@ func prune(ctx context.Context, t *txn, args ...any) (int, error) {
 		return 0, err
 	}
 	for _, id := range ids {
-		for _, statement := range []string{dropAttempts, dropTags, dropEdgesFrom, dropEdgesTo, dropExecution} {
-			if _, err := t.exec(ctx, statement, id[:]); err != nil {
-				return 0, err
-			}
+		if err := drop(ctx, t, id); err != nil {
+			return 0, err
 		}
 	}
 	return len(ids), nil
+}
+
+// drop deletes an execution with all that belongs to it.
+func drop(ctx context.Context, t *txn, id storage.ID) error {
+	for _, statement := range []string{dropAttempts, dropTags, dropEdgesFrom, dropEdgesTo, dropExecution} {
+		if _, err := t.exec(ctx, statement, id[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// By primary key.
+const mayForget = `SELECT 1 FROM sequencer_executions AS x WHERE x.id = ? AND ` + mayGo
+
+// forget deletes executions that are over. All are looked at before the first one
+// goes, because what hides one may be another of them.
+func forget(ctx context.Context, t *txn, found []storage.Execution) error {
+	for i := range found {
+		e := &found[i]
+		if !e.State.Over() {
+			return &storage.TransitionError{ID: e.ID, Name: e.Name, From: e.State, To: storage.Forgotten}
+		}
+		may, err := t.any(ctx, mayForget, e.ID[:])
+		if err != nil {
+			return err
+		}
+		if !may {
+			return fmt.Errorf("%s (%s) is kept: a migration, the newest or effective execution of an ordered operation, or a member of an open flow", e.Name, e.ID)
+		}
+	}
+	for i := range found {
+		if err := drop(ctx, t, found[i].ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -15,8 +15,8 @@ import (
 type nothing struct{}
 
 const insertWorker = `
-INSERT INTO sequencer_workers (id, purpose, actor, hostname, boot, pid, pid_start, build, version, queues, slots, joined_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+INSERT INTO sequencer_workers (id, purpose, actor, hostname, boot, pid, pid_start, build, version, queues, slots, joined_at, names)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 
 // Join registers a worker, see [storage.Leases]. Its lease is the file lock that
 // this process holds from here on, so LeaseUntil stays zero.
@@ -32,7 +32,7 @@ func (s *Store) Join(ctx context.Context, w storage.Worker) error {
 	}
 	_, err := write(ctx, s, "join", func(ctx context.Context, t *txn) (nothing, error) {
 		n, err := t.exec(ctx, insertWorker, w.ID[:], w.Purpose, w.Actor, w.Hostname, w.Boot, w.PID, w.PIDStart, w.Build, w.Version,
-			listOf(w.Queues), w.Slots, clock(w.JoinedAt).UnixMicro())
+			listOf(w.Queues), w.Slots, clock(w.JoinedAt).UnixMicro(), listOf(w.Names))
 		if err == nil && n == 0 {
 			err = fmt.Errorf("worker %s has joined before", w.ID)
 		}

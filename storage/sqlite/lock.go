@@ -20,7 +20,7 @@ ON CONFLICT (name) DO UPDATE SET worker_id = excluded.worker_id, flow_id = exclu
 	lockColumns = ` l.name, l.flow_id, l.acquired_at, l.worker_id, w.id IS NOT NULL AND w.left_at IS NULL,
 	coalesce(w.purpose, ''), coalesce(w.actor, ''), coalesce(w.hostname, ''), coalesce(w.boot, ''), coalesce(w.pid, 0),
 	coalesce(w.pid_start, ''), coalesce(w.build, 0), coalesce(w.version, ''), coalesce(w.queues, ''), coalesce(w.slots, 0),
-	w.joined_at, w.left_at, coalesce(w.dead, 0)
+	w.joined_at, w.left_at, coalesce(w.dead, 0), coalesce(w.names, '')
 FROM sequencer_locks AS l LEFT JOIN sequencer_workers AS w ON w.id = l.worker_id`
 )
 
@@ -30,7 +30,7 @@ func lockDest(l *storage.LockState, present *bool) []any {
 		&l.Name, (*idColumn)(&l.Flow), (*instantColumn)(&l.AcquiredAt), (*idColumn)(&w.ID), (*truthColumn)(present),
 		&w.Purpose, &w.Actor, &w.Hostname, &w.Boot, (*intColumn)(&w.PID),
 		&w.PIDStart, &w.Build, &w.Version, (*listColumn)(&w.Queues), (*intColumn)(&w.Slots),
-		(*instantColumn)(&w.JoinedAt), (*instantColumn)(&w.LeftAt), (*truthColumn)(&w.Dead),
+		(*instantColumn)(&w.JoinedAt), (*instantColumn)(&w.LeftAt), (*truthColumn)(&w.Dead), (*listColumn)(&w.Names),
 	}
 }
 

@@ -29,6 +29,9 @@ func operate(ctx context.Context, t *txn, now time.Time, o storage.Order) ([]sto
 		}
 		return []storage.Execution{}, audit(ctx, t, now, o.Actor, string(o.Action), o.Lock, 1, o.Reason)
 	}
+	if o.Action == storage.ActPause || o.Action == storage.ActResume {
+		return []storage.Execution{}, pause(ctx, t, now, o)
+	}
 	ids := distinct(o.IDs)
 	found, err := byIDs(ctx, t, ids)
 	if err != nil {
@@ -43,6 +46,8 @@ func operate(ctx context.Context, t *txn, now time.Time, o storage.Order) ([]sto
 		err = resolve(ctx, t, now, o, found, storage.Completed)
 	case storage.ActFail:
 		err = resolve(ctx, t, now, o, found, storage.Failed)
+	case storage.ActForget:
+		err = forget(ctx, t, found)
 	default:
 		err = fmt.Errorf("unknown action %q", o.Action)
 	}
@@ -53,8 +58,12 @@ func operate(ctx context.Context, t *txn, now time.Time, o storage.Order) ([]sto
 	for i, id := range ids {
 		texts[i] = id.String()
 	}
-	if err := audit(ctx, t, now, o.Actor, string(o.Action), strings.Join(texts, " "), len(ids), o.Reason); err != nil {
+	target := cmp.Or(o.Target, strings.Join(texts, " "))
+	if err := audit(ctx, t, now, o.Actor, string(o.Action), target, len(ids), o.Reason); err != nil {
 		return nil, err
+	}
+	if o.Action == storage.ActForget {
+		return found, nil
 	}
 	return byIDs(ctx, t, ids)
 }

@@ -218,12 +218,12 @@ func scanFlow(rows *sql.Rows, f *storage.Flow) error {
 }
 
 const workerColumns = `
-w.id, w.purpose, w.actor, w.hostname, w.boot, w.pid, w.pid_start, w.build, w.version, w.queues, w.slots, w.joined_at, w.left_at, w.dead`
+w.id, w.purpose, w.actor, w.hostname, w.boot, w.pid, w.pid_start, w.build, w.version, w.queues, w.slots, w.joined_at, w.left_at, w.dead, w.names`
 
 // workerDest are the destinations of workerColumns.
 func workerDest(w *storage.Worker) []any {
 	return []any{
 		(*idColumn)(&w.ID), &w.Purpose, &w.Actor, &w.Hostname, &w.Boot, (*intColumn)(&w.PID), &w.PIDStart, &w.Build, &w.Version,
-		(*listColumn)(&w.Queues), (*intColumn)(&w.Slots), (*instantColumn)(&w.JoinedAt), (*instantColumn)(&w.LeftAt), (*truthColumn)(&w.Dead),
+		(*listColumn)(&w.Queues), (*intColumn)(&w.Slots), (*instantColumn)(&w.JoinedAt), (*instantColumn)(&w.LeftAt), (*truthColumn)(&w.Dead), (*listColumn)(&w.Names),
 	}
 }

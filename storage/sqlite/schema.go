@@ -14,7 +14,7 @@ import (
 // Version of the schema that this binary wants, and the oldest binary that may
 // still work on it. They rise with each file in schema/.
 const (
-	schemaVersion    = 1
+	schemaVersion    = 2
 	oldestCompatible = 1
 )
 
