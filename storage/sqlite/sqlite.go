@@ -42,7 +42,8 @@
 // The schema is schema/*.sql. Statements stand above the methods that send them:
 // enqueue.go, claim.go and finish.go are the path of an execution, flow.go the
 // steps that package settle drives, lease.go and lock.go liveness, operate.go
-// what people do, read.go every question.
+// what people do, read.go every question; pause.go, schedule.go and queues.go what
+// a queue has beside, watch.go how it wakes its workers.
 package sqlite
 
 import (
