@@ -40,7 +40,7 @@ func (s *Store) Watch(ctx context.Context, queues []string, wake func()) error {
 		wake()
 		return wait(ctx, w, nil)
 	}
-	e, err := openEye(s.loc, s.opts, queues)
+	e, err := openEye(ctx, s.loc, s.opts, queues)
 	if err != nil {
 		return s.fail("watch", err)
 	}
@@ -70,7 +70,7 @@ func look(ctx context.Context, w *wake.Watcher, e *eye) error {
 		if err := wait(ctx, w, timer.C); err != nil || ctx.Err() != nil {
 			return err
 		}
-		moved, some, err := e.look()
+		moved, some, err := e.look(ctx)
 		switch {
 		case err != nil && code(err) != codeBusy:
 			return err
@@ -109,13 +109,13 @@ SELECT EXISTS (
 OR EXISTS (SELECT 1 FROM sequencer_executions WHERE parked = 1)`
 )
 
-func openEye(loc location, opts Options, queues []string) (_ *eye, err error) {
+func openEye(ctx context.Context, loc location, opts Options, queues []string) (_ *eye, err error) {
 	e := &eye{queues: listOf(queues)}
 	if e.db, err = openHandle(loc, loc.readerDSN(opts)); err != nil {
 		return nil, err
 	}
 	e.db.SetMaxOpenConns(1)
-	ctx := context.Background() // each look is short, and none is worth a goroutine that could end it
+	ctx = context.WithoutCancel(ctx)
 	if e.version, err = e.db.PrepareContext(ctx, fileVersion); err == nil {
 		if e.waiting, err = e.db.PrepareContext(ctx, someWaiting); err == nil {
 			err = e.version.QueryRowContext(ctx).Scan(&e.seen)
@@ -131,8 +131,8 @@ func openEye(loc location, opts Options, queues []string) (_ *eye, err error) {
 // look reports whether another connection has committed since the last look, and
 // whether there is something to claim now. A commit that left nothing wakes nobody:
 // most are this process's own, ending what it had claimed.
-func (e *eye) look() (moved, some bool, err error) {
-	ctx := context.Background()
+func (e *eye) look(ctx context.Context) (moved, some bool, err error) {
+	ctx = context.WithoutCancel(ctx) // it is short, and not worth the goroutine that could end it
 	var version int64
 	if err = e.version.QueryRowContext(ctx).Scan(&version); err != nil || version == e.seen {
 		return false, false, err
