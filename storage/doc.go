@@ -7,8 +7,8 @@
 // one id. Rows that are not over yet are the live part of the ledger, rows that
 // are over its history; how a backend parts them (two tables, one table with
 // partial indexes) is its own affair and no caller can tell. Beside them stand
-// attempts that did not end well, flows and their edges, workers, locks, audit
-// entries and statistics.
+// attempts that did not end well, flows and their edges, workers, locks, pauses,
+// schedules, audit entries and statistics.
 //
 // # What every verb promises
 //

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
 // MaxHistory is how many executions that are over the store keeps. Beyond it the
@@ -54,7 +55,8 @@ type Store struct {
 
 	pauses    map[paused]storage.Pause
 	schedules map[string]storage.Schedule // Paused is filled in when read
-	watchers  []*watcher
+
+	watchers wake.Watchers // has a mutex of its own
 }
 
 var _ storage.Store = (*Store)(nil)
@@ -101,9 +103,7 @@ func (s *Store) Close() error {
 		s.closed = true
 		s.rows, s.live, s.holders, s.named, s.lanes, s.ended = nil, nil, nil, nil, nil, nil
 		s.attempts, s.flows, s.stats, s.audit, s.pauses, s.schedules = nil, nil, nil, nil, nil, nil
-		for _, w := range s.watchers {
-			close(w.gone)
-		}
+		s.watchers.Close()
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (s *Store) read(ctx context.Context, f func() error) error {
 // write runs f under the mutex and takes back what it did when it fails. Then it
 // wakes whoever watches the queues in which rows can be claimed now.
 func (s *Store) write(ctx context.Context, now time.Time, f func(*tx) error) error {
-	var wake []*watcher
+	var arrivals wake.Arrivals
 	err := s.read(ctx, func() error {
 		t := &tx{Store: s, now: clock(now)}
 		if err := f(t); err != nil {
@@ -132,12 +132,10 @@ func (s *Store) write(ctx context.Context, now time.Time, f func(*tx) error) err
 			return err
 		}
 		s.capHistory()
-		wake = s.awaken(t.woken)
+		arrivals = t.arrivals
 		return nil
 	})
-	for _, w := range wake {
-		w.wake()
-	}
+	s.watchers.Tell(&arrivals)
 	return err
 }
 
@@ -152,9 +150,10 @@ func clock(now time.Time) time.Time {
 // tx is one verb at work: its instant and its journal.
 type tx struct {
 	*Store
-	now   time.Time
-	undo  []func() // run last to first by rollback
-	woken []string // queues with rows that can be claimed now
+	now  time.Time
+	undo []func() // run last to first by rollback
+
+	arrivals wake.Arrivals
 }
 
 func (t *tx) rollback() {

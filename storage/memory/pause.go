@@ -29,21 +29,10 @@ func (t *tx) pause(o storage.Order) error {
 		t.pauses[key] = p
 	} else {
 		delete(t.pauses, key)
-		t.lifted(p)
+		t.arrivals.Lifted(p)
 	}
 	t.addAudit(string(o.Action), p.Target(), o.Actor, o.Reason, 1)
 	return nil
-}
-
-// lifted wakes whoever may claim what a pause held up.
-func (t *tx) lifted(p storage.Pause) {
-	switch p.Kind {
-	case storage.PauseQueue:
-		t.woken = append(t.woken, p.Name)
-	case storage.PauseOperation:
-		t.woken = slices.AppendSeq(t.woken, maps.Keys(t.lanes))
-	case storage.PauseSchedule:
-	}
 }
 
 func (s *Store) isPaused(kind storage.PauseKind, name string) bool {

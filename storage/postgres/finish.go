@@ -203,7 +203,7 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 	if !alive {
 		return leaseLost(r.Worker)
 	}
-	f.apply(q.now, rows)
+	f.apply(q, rows)
 	if f.flows, err = settle.Endings(ctx, &flowRows{q}, q.now, f.endings); err != nil {
 		return err
 	}
@@ -306,13 +306,16 @@ func (f *finishing) queueDefer(q *session, now any, returns []int, rows *[]moved
 }
 
 // apply notes what was written, in the order of the outcomes.
-func (f *finishing) apply(now time.Time, rows []movedRow) {
+func (f *finishing) apply(q *session, rows []movedRow) {
 	slices.SortFunc(rows, func(a, b movedRow) int { return cmp.Compare(a.outcome, b.outcome) })
 	for i := range rows {
 		m := &rows[i]
 		o := &f.request.Outcomes[m.outcome]
 		f.applied[m.outcome] = true
-		f.count(now, m, o)
+		f.count(q.now, m, o)
+		if o.State == storage.Pending && o.Delay <= 0 && !o.Park {
+			q.arrivals.In(m.queue)
+		}
 		if o.Failure != nil {
 			number := m.delivery - m.excused
 			if o.Excuse { // this one is among the excused, and still follows those before it

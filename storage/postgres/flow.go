@@ -65,11 +65,19 @@ FROM (
 	WHERE from_id = ANY ($2::uuid[]) AND ($3::bool OR NOT needs)
 	GROUP BY to_id
 ) e
-WHERE l.id = e.to_id AND l.state = 'pending' AND l.waits > 0`
+WHERE l.id = e.to_id AND l.state = 'pending' AND l.waits > 0
+RETURNING CASE WHEN l.due_at <= $1::timestamptz THEN l.queue END`
 
 // Release implements [settle.Rows].
 func (r *flowRows) Release(_ context.Context, now time.Time, from []storage.ID, needs bool) error {
-	r.q.queue(releaseSQL, now, idArray(from), needs)
+	r.q.queueScan(func(row scanner) error {
+		var queue pgtype.Text
+		err := row.Scan(&queue)
+		if queue.Valid {
+			r.q.arrivals.In(queue.String)
+		}
+		return err
+	}, releaseSQL, now, idArray(from), needs)
 	return nil
 }
 

@@ -152,6 +152,11 @@ func counted(rows []storage.Execution, edges []storage.Edge, place map[storage.I
 // queueRows adds the insertion of rows to the next flush.
 func (e *enqueuing) queueRows(x []storage.Execution, waits map[storage.ID]int32, written func(storage.ID)) {
 	type row = storage.Execution
+	for i := range x {
+		if waits[x[i].ID] == 0 && x[i].Delay <= 0 {
+			e.q.arrivals.In(x[i].Queue)
+		}
+	}
 	var id storage.ID
 	dest := idScan{&id}
 	e.q.queueScan(func(r scanner) error {
@@ -315,6 +320,7 @@ func (e *enqueuing) queueEdges(rows []storage.Execution, edges []storage.Edge, p
 		case !known || !both || left[edge.To]:
 		case left[edge.From]:
 			dropped[edge.To]++
+			e.q.arrivals.In(rows[place[edge.To]].Queue)
 		default:
 			kept = append(kept, edge)
 		}

@@ -220,6 +220,7 @@ func (p *operating) retry(ctx context.Context, ids []storage.ID) error {
 	p.q.queue(waitAgainSQL, idArray(ids))
 	for i := range p.rows {
 		x := &p.rows[i]
+		p.q.arrivals.In(cmp.Or(p.order.Queue, x.Queue))
 		if f, member := p.flows[x.FlowID]; member {
 			f.TakeBack(x.Kind, x.State, x.AllowedToFail, p.order.Home)
 			p.flows[f.ID] = f

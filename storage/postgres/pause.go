@@ -35,6 +35,9 @@ func pause(ctx context.Context, q *session, o storage.Order) error {
 	if err != nil || n == 0 {
 		return err
 	}
+	if o.Action == storage.ActResume {
+		q.arrivals.Lifted(p)
+	}
 	queueAudit(q, string(o.Action), p.Target(), o.Actor, o.Reason, 1)
 	return nil
 }

@@ -26,9 +26,9 @@
 //
 // # Connections
 //
-// No verb depends on a session: no advisory lock outlives its transaction, nothing
-// is prepared that the pool's settings do not ask for, and nothing listens. Behind
-// a pooler that shares connections between transactions, add
+// No verb depends on a session: no advisory lock outlives its transaction, and
+// nothing is prepared that the pool's settings do not ask for. Only [Store.Watch]
+// does, which listens on a connection of its own beside the pool's. Behind a pooler that shares connections between transactions, add
 // default_query_exec_mode=exec (or simple_protocol) to the address.
 //
 // What a verb promises stands with [storage.Store]; here each statement says which
@@ -48,6 +48,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
 // Options tune a store. The zero value works.
@@ -67,6 +68,9 @@ type Store struct {
 	ending context.Context // done when the store is closed
 	end    context.CancelFunc
 	gather gather
+
+	watchers wake.Watchers
+	bell     bell
 }
 
 var _ storage.TxStore = (*Store)(nil)
@@ -96,7 +100,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 
 // New makes a store on a pool of the caller's, who closes it after the store.
 func New(pool *pgxpool.Pool, _ Options) *Store {
-	s := &Store{pool: pool}
+	s := &Store{pool: pool, bell: bell{pool: pool}}
 	s.gather.store = s
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.db = sync.OnceValue(func() *sql.DB {
@@ -117,6 +121,8 @@ func (s *Store) DB() *sql.DB { return s.db() }
 // for transactions that callers still have open. A second call does nothing.
 func (s *Store) Close() error {
 	s.end()
+	s.watchers.Close()()
+	s.bell.close()
 	var err error
 	if s.dbUsed.Load() {
 		err = s.db().Close()
@@ -183,6 +189,9 @@ func (s *Store) attempt(ctx context.Context, now time.Time, f func(context.Conte
 		q.queue("COMMIT")
 		err = q.flush(ctx)
 	}
+	if err == nil {
+		s.arrived(&q.arrivals)
+	}
 	if err != nil && !conn.Conn().IsClosed() {
 		// Nobody may be waiting for ctx any more; the locks must go all the same.
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -199,7 +208,11 @@ func (s *Store) alone(ctx context.Context, what string, now time.Time, f func(co
 		if err := f(ctx, q); err != nil {
 			return err
 		}
-		return q.flush(ctx)
+		err := q.flush(ctx)
+		if err == nil {
+			s.arrived(&q.arrivals)
+		}
+		return err
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
 // scanner is one row of an answer.
@@ -36,6 +37,8 @@ type session struct {
 	wire
 	now    time.Time // the request's instant; zero until the server was asked
 	queued []statement
+
+	arrivals wake.Arrivals // to be told after the commit
 }
 
 // queue adds a statement whose answer does not matter.

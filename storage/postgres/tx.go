@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
 // Tx makes a pgx transaction on the ledger's database one that the store's Tx
@@ -29,12 +30,32 @@ type sqlTx struct{ tx *sql.Tx }
 
 func (t sqlTx) Native() any { return t.tx }
 
-// ownedPgx and ownedSQL are transactions that the store began.
-type ownedPgx struct{ pgxTx }
-
-func (t ownedPgx) Commit(ctx context.Context) error {
-	return explained("commit", t.tx.Commit(ctx))
+// ownedPgx and ownedSQL are transactions that the store began. It sees their commit,
+// and tells then what arrived.
+type ownedPgx struct {
+	pgxTx
+	*telling
 }
+
+type ownedSQL struct {
+	sqlTx
+	*telling
+}
+
+// telling is what a transaction has to tell after its commit.
+type telling struct {
+	store    *Store
+	arrivals wake.Arrivals
+}
+
+func (t *telling) committed(err error) error {
+	if err == nil {
+		t.store.arrived(&t.arrivals)
+	}
+	return explained("commit", err)
+}
+
+func (t ownedPgx) Commit(ctx context.Context) error { return t.committed(t.tx.Commit(ctx)) }
 
 func (t ownedPgx) Rollback(ctx context.Context) error {
 	if err := t.tx.Rollback(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
@@ -43,11 +64,7 @@ func (t ownedPgx) Rollback(ctx context.Context) error {
 	return nil
 }
 
-type ownedSQL struct{ sqlTx }
-
-func (t ownedSQL) Commit(context.Context) error {
-	return explained("commit", t.tx.Commit())
-}
+func (t ownedSQL) Commit(context.Context) error { return t.committed(t.tx.Commit()) }
 
 func (t ownedSQL) Rollback(context.Context) error {
 	if err := t.tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
@@ -75,7 +92,7 @@ func (s *Store) beginPgx(ctx context.Context) (storage.OwnedTx, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ownedPgx{pgxTx{tx}}, nil
+	return ownedPgx{pgxTx{tx}, &telling{store: s}}, nil
 }
 
 func (s *Store) beginSQL(ctx context.Context) (storage.OwnedTx, error) {
@@ -87,7 +104,7 @@ func (s *Store) beginSQL(ctx context.Context) (storage.OwnedTx, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ownedSQL{sqlTx{tx}}, nil
+	return ownedSQL{sqlTx{tx}, &telling{store: s}}, nil
 }
 
 func (s *Store) begin(ctx context.Context, f func() error) error {
@@ -161,15 +178,16 @@ const familiarSQL = `SELECT clock_timestamp(), ledger_id FROM sequencer_meta`
 // again. Whatever f leaves queued is sent, and nothing is ended.
 func (s *Store) within(ctx context.Context, tx storage.Tx, what string, now time.Time, f func(context.Context, *session) error) error {
 	var q *session
+	var owned *telling
 	switch t := tx.(type) {
 	case pgxTx:
 		q = &session{wire: pgxWire{t.tx}}
 	case ownedPgx:
-		q = &session{wire: pgxWire{t.tx}}
+		q, owned = &session{wire: pgxWire{t.tx}}, t.telling
 	case sqlTx:
 		q = &session{wire: sqlWire(t)}
 	case ownedSQL:
-		q = &session{wire: sqlWire(t.sqlTx)}
+		q, owned = &session{wire: sqlWire(t.sqlTx)}, t.telling
 	default:
 		return explained(what, fmt.Errorf("%T: %w", tx, storage.ErrForeignTx))
 	}
@@ -182,8 +200,14 @@ func (s *Store) within(ctx context.Context, tx storage.Tx, what string, now time
 			q.now = micro(now)
 		}
 		if err = f(ctx, q); err == nil {
+			if owned == nil {
+				q.queueNotify()
+			}
 			err = q.flush(ctx)
 		}
+	}
+	if err == nil && owned != nil {
+		owned.arrivals.Add(&q.arrivals)
 	}
 	return explained(what, err)
 }

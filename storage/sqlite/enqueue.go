@@ -291,6 +291,9 @@ func insertExecution(ctx context.Context, t *txn, now time.Time, e *storage.Exec
 	if err != nil || n == 0 {
 		return err
 	}
+	if waits == 0 && e.Delay <= 0 {
+		t.arrivals.In(e.Queue)
+	}
 	return insertTags(ctx, t, e)
 }
 

@@ -208,6 +208,9 @@ func writeOutcome(ctx context.Context, t *txn, now time.Time, worker storage.ID,
 		at.UnixMicro(), intOf(o.Park), o.Reason, intOf(o.ForNow), o.Env, intOf(o.Rewind), at.UnixMicro(),
 		o.Errors, o.Losses, intOf(o.Excuse), failure, group, bytesOf(o.Result), done, total,
 		o.ID[:], worker[:], o.Delivery)
+	if applied && o.Delay <= 0 && !o.Park {
+		t.arrivals.In(a.queue)
+	}
 	return a, applied, err
 }
 

@@ -95,8 +95,12 @@ func (r rows) Release(ctx context.Context, now time.Time, from []storage.ID, nee
 		}
 	}
 	for _, id := range behind {
-		if _, err := r.exec(ctx, release, now.UnixMicro(), id[:]); err != nil {
+		n, err := r.exec(ctx, release, now.UnixMicro(), id[:])
+		if err != nil {
 			return err
+		}
+		if n > 0 { // its queue is not worth reading: the statement is compiled anew after each migration
+			r.arrivals.Anywhere()
 		}
 	}
 	return nil

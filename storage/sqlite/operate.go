@@ -173,6 +173,7 @@ func retry(ctx context.Context, t *txn, now time.Time, o storage.Order, found []
 		if _, err := t.exec(ctx, retryOne, queue, home, due, deadline, waits[e.ID], e.ID[:]); err != nil {
 			return err
 		}
+		t.arrivals.In(queue)
 	}
 	return nil
 }

@@ -31,6 +31,9 @@ func pause(ctx context.Context, t *txn, now time.Time, o storage.Order) error {
 	if err != nil || n == 0 {
 		return err
 	}
+	if o.Action == storage.ActResume {
+		t.arrivals.Lifted(p)
+	}
 	return audit(ctx, t, now, o.Actor, string(o.Action), p.Target(), 1, o.Reason)
 }
 

@@ -42,7 +42,8 @@
 // The schema is schema/*.sql. Statements stand above the methods that send them:
 // enqueue.go, claim.go and finish.go are the path of an execution, flow.go the
 // steps that package settle drives, lease.go and lock.go liveness, operate.go
-// what people do, read.go every question.
+// what people do, read.go every question; pause.go, schedule.go and queues.go what
+// a queue has beside, watch.go how it wakes its workers.
 package sqlite
 
 import (
@@ -57,6 +58,7 @@ import (
 	_ "modernc.org/sqlite" // the driver, pure Go
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
 // Durability says what a commit waits for.
@@ -90,6 +92,8 @@ type Store struct {
 	alive  *liveness
 	usable atomic.Bool // the schema has been found usable
 
+	watchers wake.Watchers
+
 	alone  sync.Mutex // held by the one question that the writer's handle answers
 	mu     sync.Mutex // guards closed
 	closed bool
@@ -119,7 +123,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		return nil, s.translate(err)
 	}
 	writing.SetMaxIdleConns(opts.Readers)
-	s.writer = newWriter(writing, opts.BusyTimeout)
+	s.writer = newWriter(writing, opts.BusyTimeout, &s.watchers)
 	if s.reader, err = openHandle(loc, loc.readerDSN(opts)); err != nil {
 		_ = writing.Close()
 		return nil, s.translate(err)
@@ -165,6 +169,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 
+	s.watchers.Close()() // each has a connection
 	errs := []error{s.writer.close(), s.alive.close()}
 	if s.anchor != nil {
 		errs = append(errs, s.anchor.Close())

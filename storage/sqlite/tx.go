@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
 // Tx wraps a transaction of the caller's on the ledger's database, so that a
@@ -52,8 +53,12 @@ type ownedTx struct {
 func (o *ownedTx) Native() any { return o.tx }
 
 func (o *ownedTx) Commit(context.Context) error {
-	defer o.ended()
-	return o.store.fail("commit", o.tx.Commit())
+	err := o.tx.Commit()
+	o.ended()
+	if err == nil {
+		o.store.watchers.Tell(&o.txn.arrivals)
+	}
+	return o.store.fail("commit", err)
 }
 
 func (o *ownedTx) Rollback(context.Context) error {
@@ -182,6 +187,8 @@ type txn struct {
 	tx     *sql.Tx
 	shared *statements          // of the store's handle; nil in a transaction of another one
 	stmts  map[string]*sql.Stmt // prepared for this transaction
+
+	arrivals wake.Arrivals // to be told after the commit
 }
 
 func newTxn(tx *sql.Tx, shared *statements) *txn {

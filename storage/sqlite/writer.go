@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
 // maxTravellers bounds how many calls share one transaction, so that the first
@@ -52,6 +53,7 @@ type writer struct {
 	db      *sql.DB
 	timeout time.Duration // BusyTimeout
 	stmts   *statements
+	watched *wake.Watchers
 	ctx     context.Context // ends with close
 	end     context.CancelFunc
 	turn    chan struct{} // capacity 1: full while a transaction is open
@@ -76,10 +78,10 @@ type call struct {
 	done    chan error
 }
 
-func newWriter(db *sql.DB, timeout time.Duration) *writer {
+func newWriter(db *sql.DB, timeout time.Duration, watched *wake.Watchers) *writer {
 	ctx, end := context.WithCancel(context.Background())
 	return &writer{
-		db: db, timeout: timeout, stmts: newStatements(), ctx: ctx, end: end,
+		db: db, timeout: timeout, stmts: newStatements(), watched: watched, ctx: ctx, end: end,
 		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 }
@@ -249,6 +251,9 @@ func (w *writer) travel() {
 	// and preparing would then open another.
 	w.stmts.prepare(w.ctx, w.db)
 	release()
+	if err == nil {
+		w.watched.Tell(&t.arrivals)
+	}
 	for i, c := range calls {
 		if err != nil {
 			c.done <- err

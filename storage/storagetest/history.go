@@ -69,9 +69,11 @@ func histories(t *testing.T, open func(t *testing.T) storage.Store) {
 			"lock":          func(*rapid.T) { h.lock() },
 			"operate":       func(*rapid.T) { h.operate() },
 			"operate more":  func(*rapid.T) { h.operate() },
+			"pause":         func(*rapid.T) { h.pause() },
 			"renew":         func(*rapid.T) { h.renew() },
 			"rescue":        func(*rapid.T) { h.rescue() },
 			"stop flow":     func(*rapid.T) { h.stop() },
+			"schedule":      func(*rapid.T) { h.schedule() },
 			"tick":          func(*rapid.T) { h.tick() },
 		})
 	})
@@ -257,6 +259,12 @@ func (h *history) handBack() {
 		})
 		return counts, err
 	})
+	both(h, "Queues", func(s storage.Store) ([]storage.QueueState, error) {
+		states, err := s.Queues(h.ctx, h.now)
+		return slices.DeleteFunc(states, func(q storage.QueueState) bool { return !slices.Contains(h.queues(), q.Queue) }), err
+	})
+	both(h, "Pauses", func(s storage.Store) ([]storage.Pause, error) { return s.Pauses(h.ctx) })
+	both(h, "Schedules", func(s storage.Store) ([]storage.Schedule, error) { return s.Schedules(h.ctx) })
 	both(h, "Newest", func(s storage.Store) ([]storage.Execution, error) {
 		newest, err := s.Newest(h.ctx, storage.NewestRequest{})
 		newest = slices.DeleteFunc(newest, func(e storage.Execution) bool { return !strings.HasPrefix(e.Name, h.name("")) })
@@ -297,7 +305,7 @@ func (h *history) execution() storage.Execution {
 		ID: h.id(), Name: h.name(pick(h, "name", "a", "b", "c_d")), Kind: storage.Unlisted, Method: "async",
 		Queue: pick(h, "queue", h.queue("one"), h.queue("one"), h.queue("two")), Priority: rapid.IntRange(1, 4).Draw(h.rt, "priority"),
 		Delay: pick(h, "delay", 0, 0, time.Second, time.Minute), RetryFor: pick(h, "retry for", 0, time.Hour),
-		Input: []byte(pick(h, "input", "", "in")), OnLoss: storage.LossRetry,
+		Input: []byte(pick(h, "input", "", "in")), OnLoss: storage.LossRetry, MinBuild: pick(h, "min build", int64(0), 0, 5),
 		Undoable: rapid.Bool().Draw(h.rt, "undoable"), AllowedToFail: h.chance(4, "allowed to fail"),
 	}
 	switch pick(h, "shape", "plain", "plain", "keyed", "ordered", "homed") {
@@ -373,6 +381,7 @@ func (h *history) claimRequest() storage.ClaimRequest {
 	r.Queues = append(slices.Clone(r.Queues), h.private(r.Worker))
 	if h.chance(3, "names") {
 		r.Names = []string{h.name("a"), h.name("b")}
+		r.Build = pick(h, "build", int64(0), 5)
 	}
 	return r
 }
@@ -389,7 +398,7 @@ func (h *history) claim() {
 // essence keeps of a claim what the contract promises of it. When the limit was
 // reached, what more is due is not for a store to know.
 func essence(c storage.Claimed) storage.Claimed {
-	e := storage.Claimed{NextDue: max(c.NextDue, -1)}
+	e := storage.Claimed{NextDue: max(c.NextDue, -1), PausedNames: c.PausedNames}
 	for _, x := range c.Executions {
 		e.Executions = append(e.Executions, storage.Execution{
 			ID: x.ID, Name: x.Name, Kind: x.Kind, Method: x.Method, Queue: x.Queue, Input: x.Input, Policy: x.Policy, OnLoss: x.OnLoss,
@@ -535,12 +544,13 @@ func (h *history) lock() {
 // operate draws an order that is legal for one row at least.
 func (h *history) operate() {
 	o := storage.Order{Now: h.now, Actor: "grace@lab", Reason: "because", Action: pick(h, "action",
-		storage.ActRetry, storage.ActRetry, storage.ActCancel, storage.ActComplete, storage.ActFail)}
+		storage.ActRetry, storage.ActRetry, storage.ActCancel, storage.ActComplete, storage.ActFail, storage.ActForget)}
 	from := map[storage.Action][]storage.State{
 		storage.ActRetry:    {storage.Failed, storage.Cancelled, storage.Interrupted},
 		storage.ActCancel:   {storage.Pending, storage.Running},
 		storage.ActComplete: {storage.Interrupted},
 		storage.ActFail:     {storage.Interrupted},
+		storage.ActForget:   {storage.Completed, storage.Failed, storage.Skipped, storage.Cancelled, storage.Interrupted, storage.RolledBack},
 	}[o.Action]
 	legal := h.rows(from...)
 	if len(legal) == 0 {
@@ -565,6 +575,39 @@ func (h *history) operate() {
 		}
 		return after, err
 	})
+	if o.Action == storage.ActForget { // a request is recognised by its rows
+		h.past = slices.DeleteFunc(h.past, func(r storage.EnqueueRequest) bool {
+			return slices.ContainsFunc(r.Executions, func(e storage.Execution) bool { return slices.Contains(o.IDs, e.ID) })
+		})
+	}
+}
+
+// pause stops or resumes a queue, an operation or the schedule of the history.
+func (h *history) pause() {
+	o := storage.Order{Now: h.now, Actor: "grace@lab", Reason: "because", Action: pick(h, "action", storage.ActPause, storage.ActResume)}
+	o.Pause = pick(h, "pause",
+		storage.Pause{Kind: storage.PauseQueue, Name: h.queue("one")}, storage.Pause{Kind: storage.PauseQueue, Name: h.private(h.worker())},
+		storage.Pause{Kind: storage.PauseOperation, Name: h.name("a")}, storage.Pause{Kind: storage.PauseOperation, Name: h.name("b")},
+		storage.Pause{Kind: storage.PauseSchedule, Name: h.name("schedule")})
+	write(h, "Operate", o, func(s storage.Store) ([]storage.Execution, error) { return s.Operate(h.ctx, o) })
+}
+
+// schedule announces the schedule of the history, or fires a tick of it.
+func (h *history) schedule() {
+	if h.chance(3, "announce") {
+		r := storage.AnnounceRequest{Now: h.now, Schedules: []storage.Schedule{{
+			Name: h.name("schedule"), Spec: pick(h, "spec", "x", "x", "y"), Operation: h.name("a"), Queue: h.queue("one"),
+			Missed: pick(h, "missed", "once", "skip"), Build: int64(rapid.IntRange(0, 2).Draw(h.rt, "build")),
+		}}}
+		write(h, "Announce", r, func(s storage.Store) (struct{}, error) { return struct{}{}, s.Announce(h.ctx, r) })
+		return
+	}
+	r := storage.EnqueueRequest{Tick: &storage.Tick{Schedule: h.name("schedule"), At: h.now.Add(pick(h, "tick at", 0, 0, -time.Second, time.Second))}}
+	for range rapid.IntRange(0, 2).Draw(h.rt, "rows") {
+		r.Executions = append(r.Executions, h.execution())
+	}
+	h.past = append(h.past, r)
+	h.send(r)
 }
 
 func (h *history) stop() {

@@ -118,7 +118,7 @@ func (l *lab) send(r storage.EnqueueRequest) storage.Enqueued {
 func (l *lab) worker() storage.Worker {
 	return storage.Worker{
 		ID: l.id(), Purpose: "work", Actor: "ada@lab", Hostname: "lab", Boot: "boot-1", PID: 4711, PIDStart: "99",
-		Build: 7, Version: "v7", Queues: []string{"default", "low"}, Slots: 4, Lease: longLease, JoinedAt: l.now,
+		Build: 7, Version: "v7", Queues: []string{"default", "low"}, Names: []string{"a", "b"}, Slots: 4, Lease: longLease, JoinedAt: l.now,
 	}
 }
 
@@ -301,7 +301,7 @@ func (l *lab) unchanged(what string, f func()) {
 	l.same(what+" must change nothing, but the ledger differs", l.snapshot(), before)
 }
 
-// snapshot is all a ledger shows of executions, attempts and flows.
+// snapshot is all a ledger shows of what it keeps, but workers and locks.
 type snapshot struct {
 	Executions []storage.Execution
 	Attempts   []storage.Attempt
@@ -309,6 +309,8 @@ type snapshot struct {
 	Counts     []storage.Count
 	Stats      []storage.Stat
 	Audit      []storage.AuditEntry
+	Pauses     []storage.Pause
+	Schedules  []storage.Schedule
 }
 
 func (l *lab) snapshot() snapshot {
@@ -326,6 +328,10 @@ func (l *lab) snapshot() snapshot {
 	l.must(err, "Stats")
 	s.Audit, err = l.store.Audit(ctx, storage.AuditFilter{})
 	l.must(err, "Audit")
+	s.Pauses, err = l.store.Pauses(ctx)
+	l.must(err, "Pauses")
+	s.Schedules, err = l.store.Schedules(ctx)
+	l.must(err, "Schedules")
 	sortSnapshot(&s)
 	return s
 }

@@ -40,6 +40,12 @@ var readRules = []rule{
 		nothing("Locks", len(locks), err)
 		counts, err := l.store.Counts(ctx)
 		nothing("Counts", len(counts), err)
+		queues, err := l.store.Queues(ctx, l.now)
+		nothing("Queues", len(queues), err)
+		pauses, err := l.store.Pauses(ctx)
+		nothing("Pauses", len(pauses), err)
+		schedules, err := l.store.Schedules(ctx)
+		nothing("Schedules", len(schedules), err)
 		stats, err := l.store.Stats(ctx, storage.StatsFilter{})
 		nothing("Stats", len(stats), err)
 		audit, err := l.store.Audit(ctx, storage.AuditFilter{Target: "x"})
@@ -117,6 +123,40 @@ var readRules = []rule{
 		}, cmpopts.SortSlices(func(a, b storage.Count) bool {
 			return cmp.Or(cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.State, b.State)) < 0
 		}))
+	}},
+	{"Q10.20 Q10.18 Queues tells how each queue with live rows stands, and which are paused, but nothing of private ones", func(t *testing.T, l *lab) {
+		w := l.join()
+		l.parked(w, "parked", 0)
+		running, over, ready, younger, later, first, behind, private := l.row("running"), l.row("over"), l.row("ready"),
+			l.row("younger"), l.row("later"), l.row("first"), l.row("behind"), l.row("private")
+		l.enqueue(running)
+		l.take(w)
+		over.Queue, private.Queue, private.WorkerID = "done", "@"+w.String(), w
+		l.enqueue(over)
+		l.settle(w, outcome(l.claim(w, "done")[0], storage.Completed))
+		later.Queue, later.Delay = "zeta", time.Hour
+		l.enqueue(ready, private, later)
+		l.tick(time.Minute)
+		flow := storage.Flow{ID: l.id(), Kind: storage.FlowChain, Policy: storage.PolicyStop}
+		first.FlowID, behind.FlowID = flow.ID, flow.ID
+		l.send(storage.EnqueueRequest{
+			Flow: &flow, Executions: []storage.Execution{first, behind}, Edges: []storage.Edge{{From: first.ID, To: behind.ID}},
+		})
+		l.enqueue(younger)
+		l.pause(storage.PauseQueue, "zeta")
+		l.pause(storage.PauseQueue, "idle")
+		l.pause(storage.PauseOperation, "default")
+		states := func(now time.Time) []storage.QueueState {
+			got, err := l.store.Queues(t.Context(), now)
+			l.must(err, "Queues")
+			return got
+		}
+		idle := storage.QueueState{Queue: "idle", Paused: true}
+		was := storage.QueueState{Queue: "default", Ready: 3, Blocked: 1, Parked: 1, Running: 1, Oldest: base}
+		l.same("queues", states(l.now), []storage.QueueState{was, idle, {Queue: "zeta", Scheduled: 1, Paused: true}})
+		due := storage.QueueState{Queue: "zeta", Ready: 1, Oldest: base.Add(time.Hour), Paused: true}
+		l.same("queues an hour later", states(base.Add(time.Hour)), []storage.QueueState{was, idle, due})
+		l.same("queues by the store's own clock, which is long past", states(time.Time{}), []storage.QueueState{was, idle, due})
 	}},
 	{"S32.2 Flows lists newest first, by id, kind and openness, up to a limit", func(t *testing.T, l *lab) {
 		run, batch, over := l.draft(storage.PolicyStop, "a"), l.draft(storage.PolicyStop, "b"), l.draft(storage.PolicyStop, "c")

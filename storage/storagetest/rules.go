@@ -3,7 +3,8 @@ package storagetest
 // rules are the rules that names of cases cite, printed when a case fails. S and Q
 // are chapters of the behaviour Sequencer promises (S: ledger, plan, rollback; Q:
 // queue, flows, limits); F1 to F6 are the numbered rules of [storage.Flow], F7 its
-// last paragraph.
+// last paragraph; T are schedules and their ticks, W is waking, as the contract has
+// them.
 var rules = map[string]string{
 	"F1": "each member that is over moves from open to the counter of its ending; undo members count apart",
 	"F2": "a failure that is not allowed under stop or compensate, and an interruption under any policy, cancels every pending forward member with a reason that names the culprit",
@@ -12,6 +13,13 @@ var rules = map[string]string{
 	"F5": "an undo member that completed makes its target rolled back; any other end leaves it completed with an undo error",
 	"F6": "with no open member the flow is over: interrupted, else failed, else its stop state, else completed",
 	"F7": "an execution of a flow that is over, taken back to pending, re-opens it: old ending uncounted, FinishedAt cleared, State running",
+
+	"T1": "a schedule is what its newest build announced, and has no ticks before it was, nor before its expression or zone changed",
+	"T2": "a tick and its executions are written together, and move the schedule on",
+	"T3": "a tick fires once: whoever comes later learns which execution has it",
+	"T4": "a paused schedule fires nothing",
+	"W1": "whoever watches a queue is woken when something may have become claimable in it",
+	"W2": "watching ends with its context, without an error, or with the store",
 
 	"Q0.2":   "what one attempt came to is committed in one transaction: all of it or none",
 	"Q0.6":   "delivery is at least once, with exactly one committed outcome per attempt",
@@ -51,9 +59,11 @@ var rules = map[string]string{
 	"Q9.16":  "created, due, started (first attempt) and finished are separate instants",
 	"Q10.5":  "a delayed row is never delivered before its time",
 	"Q10.8":  "queues strictly in the order asked for; inside one priority, due time, id",
+	"Q10.18": "a pause stops new claims until it is lifted; what runs goes on, delays and deadlines keep running",
+	"Q10.20": "a queue tells its size by parts, and the age of its oldest ready row",
 	"Q10.22": "history lists one row per id",
 	"Q10.23": "retry: same id, back to its queue at once, in one transaction",
-	"Q10.24": "pruning deletes by age and leaves flows' counts as they are",
+	"Q10.24": "pruning deletes by age, forgetting by id; both leave flows' counts as they are",
 	"Q10.4":  "enqueueing inside a caller's transaction commits and rolls back with it",
 	"Q9.9":   "an outcome can commit together with the handler's own writes",
 

@@ -22,6 +22,9 @@
 // Death is told to the store in RescueRequest.Dead or by Leave, because stores
 // differ in what they can prove by themselves; expiry of leases is tested where
 // workers show a LeaseUntil, and its absence where they do not.
+//
+// Waking is the exception: it is proved with the store's own clock, and left out for
+// a store that is no [storage.Waker]. A backend that must wake says so in its code.
 package storagetest
 
 import (
@@ -51,8 +54,12 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 	group(t, "Undo", undoRules, open)
 	group(t, "Lease", leaseRules, open)
 	group(t, "Operate", operateRules, open)
+	group(t, "Pause", pauseRules, open)
+	group(t, "Forget", forgetRules, open)
+	group(t, "Schedule", scheduleRules, open)
 	group(t, "Keep", keepRules, open)
 	group(t, "Read", readRules, open)
+	group(t, "Wake", wakeRules, open)
 	t.Run("History", func(t *testing.T) { histories(t, open) })
 }
 
@@ -68,7 +75,7 @@ func group(t *testing.T, name string, rules []rule, open func(t *testing.T) stor
 	})
 }
 
-var ruleID = regexp.MustCompile(`\b([SQ]\d+\.\d+|F[1-7])\b`)
+var ruleID = regexp.MustCompile(`\b([SQ]\d+\.\d+|F[1-7]|T[1-4]|W[12])\b`)
 
 // recite prints the rules a name cites when its case has failed.
 func recite(t *testing.T, name string) {

@@ -245,6 +245,16 @@ var txRules = []txRule{
 			}
 		})
 	}},
+	{"W1 what a transaction enqueued wakes whoever watches once it is committed", func(t *testing.T, l *txLab) {
+		l.wakes()
+		woken := l.watch("default")
+		tx := l.begin()
+		_, err := l.store.EnqueueTx(t.Context(), tx, storage.EnqueueRequest{Executions: []storage.Execution{l.row("a")}})
+		l.must(err, "EnqueueTx")
+		woken.forget()
+		l.commit(tx)
+		woken.within(t, "the commit of an enqueue")
+	}},
 	{"Q10.4 two transactions one after the other see each other's work", func(t *testing.T, l *txLab) {
 		a := l.row("a")
 		tx := l.begin()
