@@ -157,6 +157,11 @@ func (c *Config) normalize() error {
 		}
 	}
 	for name, store := range c.Connections {
+		if err := checkIdentifier("connection", name); err != nil {
+			problems = append(problems, fmt.Errorf("config Connections: %w", err))
+		} else if name == DefaultConnection {
+			bad("Connections["+name+"]", "a store", "another name: "+DefaultConnection+" is the store given to New")
+		}
 		if store == nil {
 			bad("Connections["+name+"]", "nil", "a store")
 		}

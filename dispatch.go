@@ -75,12 +75,25 @@ func (d inTx) DispatchAll(ctx context.Context, ops ...Operation) ([]Receipt, err
 
 func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation) ([]Receipt, error) {
 	rows := make([]storage.Execution, len(ops))
+	to := s
 	for i, op := range ops {
-		row, err := s.execution(op, "async")
-		if err != nil {
+		row, on, err := s.execution(op, "async")
+		switch {
+		case err != nil:
 			return nil, err
+		case i == 0:
+			to = on
+		case on != to:
+			return nil, fmt.Errorf("dispatch of %s: one write cannot reach two connections, %s and %s: dispatch them apart", row.Name, to.connection, on.connection)
 		}
 		rows[i] = row
+	}
+	if to != s {
+		if tx != nil {
+			return nil, fmt.Errorf("dispatch of %s: %w: the transaction is on connection %s, the work goes to %s",
+				rows[0].Name, storage.ErrForeignTx, s.connection, to.connection)
+		}
+		s = to
 	}
 	if s.cfg.Recorder != nil {
 		return s.record(ops, rows)
@@ -124,18 +137,24 @@ func (s *Sequencer) record(ops []Operation, rows []storage.Execution) ([]Receipt
 	return receipts, nil
 }
 
-// execution makes the row of an operation: what is declared is asked here, once,
-// of the value handed over (Q0.4).
-func (s *Sequencer) execution(op Operation, method string) (storage.Execution, error) {
+// execution makes the row of an operation, and says on which connection it belongs:
+// what is declared is asked here, once, of the value handed over (Q0.4).
+func (s *Sequencer) execution(op Operation, method string) (storage.Execution, *Sequencer, error) {
 	reg, value, req, err := s.reg.resolve(op)
 	if err != nil {
-		return storage.Execution{}, err
+		return storage.Execution{}, nil, err
 	}
 	if req.err != nil {
-		return storage.Execution{}, fmt.Errorf("dispatch of %s: %w", reg.name, req.err)
+		return storage.Execution{}, nil, fmt.Errorf("dispatch of %s: %w", reg.name, req.err)
 	}
-	if req.connection != "" && req.connection != "default" {
-		return storage.Execution{}, fmt.Errorf("dispatch of %s: connection %q: dispatching to another connection is not available yet", reg.name, req.connection)
+	if req.connection != "" && req.connection != s.connection {
+		if s, err = s.On(req.connection); err != nil {
+			return storage.Execution{}, nil, fmt.Errorf("dispatch of %s: %w", reg.name, err)
+		}
+		if reg.txRequire && len(s.txKinds) == 0 {
+			return storage.Execution{}, nil, fmt.Errorf("dispatch of %s: it is marked TxRequire, and connection %s, on %s, has no transactions to share",
+				reg.name, s.connection, s.store.Name())
+		}
 	}
 	row := storage.Execution{
 		ID: storage.NewID(), Name: reg.name, Kind: storage.Unlisted, Method: method, Actor: s.cfg.Actor,
@@ -149,9 +168,9 @@ func (s *Sequencer) execution(op Operation, method string) (storage.Execution, e
 		}
 	}
 	if row.Input, err = reg.encode(value, s.cfg.MaxInput); err != nil {
-		return storage.Execution{}, err
+		return storage.Execution{}, nil, err
 	}
-	return row, s.declare(&row, reg, value, req)
+	return row, s, s.declare(&row, reg, value, req)
 }
 
 // declare fills in what the operation's abilities and the dispatch's options say.

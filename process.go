@@ -284,7 +284,8 @@ func (s *Sequencer) member(t Task, method string) (storage.Execution, error) {
 		if t.Async {
 			method = "async"
 		}
-		return s.execution(Named(t.Name, nil), method)
+		row, _, err := s.execution(Named(t.Name, nil), method)
+		return row, err
 	}
 	row := storage.Execution{
 		ID: storage.NewID(), Name: t.Name, Kind: storage.Migration, Method: method, Actor: s.cfg.Actor,

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
@@ -16,6 +19,9 @@ type Sequencer struct {
 	store   storage.Store
 	tx      storage.TxStore // store, if it can; else nil
 	txKinds []storage.TxKind
+
+	connection string                // the name of store
+	all        map[string]*Sequencer // by connection: the same registry and configuration over each store
 	reg     *Registry
 	cfg     Config
 }
@@ -30,18 +36,44 @@ func New(store storage.Store, reg *Registry, cfg Config) (*Sequencer, error) {
 	if reg == nil {
 		reg = NewRegistry()
 	}
-	s := &Sequencer{store: store, reg: reg.snapshot(), cfg: cfg}
-	s.tx, _ = store.(storage.TxStore)
-	if s.tx != nil {
-		s.txKinds = s.tx.TxKinds()
-	}
+	s := (&Sequencer{reg: reg.snapshot(), cfg: cfg, all: map[string]*Sequencer{}}).over(DefaultConnection, store)
 	if err := errors.Join(s.cfg.normalize(), reg.Err(), s.checkOperations()); err != nil {
 		return nil, err
+	}
+	for name, other := range s.cfg.Connections {
+		s.over(name, other)
 	}
 	for _, w := range s.reg.warnings() {
 		s.cfg.Logger.Warn(w)
 	}
 	return s, nil
+}
+
+// over is s on another store.
+func (s *Sequencer) over(connection string, store storage.Store) *Sequencer {
+	o := *s
+	o.connection, o.store = connection, store
+	if o.tx, _ = store.(storage.TxStore); o.tx != nil {
+		o.txKinds = o.tx.TxKinds()
+	} else {
+		o.txKinds = nil
+	}
+	s.all[connection] = &o
+	return &o
+}
+
+// DefaultConnection is the name of the store given to New.
+const DefaultConnection = "default"
+
+// On is the sequencer of another connection: the same operations and configuration
+// over the store of that name in Config.Connections, or over the one given to New,
+// which is DefaultConnection. Nothing is atomic across two connections.
+func (s *Sequencer) On(connection string) (*Sequencer, error) {
+	if o := s.all[connection]; o != nil {
+		return o, nil
+	}
+	return nil, fmt.Errorf("connection %q is not configured: there is %s (Config.Connections)",
+		connection, strings.Join(slices.Sorted(maps.Keys(s.all)), ", "))
 }
 
 // checkOperations finds what a registry alone cannot know: abilities that this
@@ -83,7 +115,7 @@ func (s *Sequencer) checkMiddleware(reg *registration) error {
 	return errors.Join(problems...)
 }
 
-// Store is the ledger given to New.
+// Store is the ledger given to New, or that of the connection that [Sequencer.On] named.
 func (s *Sequencer) Store() storage.Store { return s.store }
 
 // Config is the configuration in effect, defaults filled in.
