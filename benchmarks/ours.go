@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 
 	"github.com/gosequencer/sequencer"
@@ -10,20 +11,22 @@ import (
 	"github.com/gosequencer/sequencer/storage/sqlite"
 )
 
-// ours is Sequencer on each of its stores: how it is opened, and by how many claimers
-// a backlog is drained.
+// slots is how many executions our worker runs at a time.
+const slots = 1000
+
+// ours is Sequencer on each of its stores.
 var ours = []contender{
-	sequencerOn("sqlite", 1, func(ctx context.Context, p place) (storage.Store, error) {
+	sequencerOn("sqlite", func(ctx context.Context, p place) (storage.Store, error) {
 		return sqlite.Open(ctx, p.Address, sqlite.Options{Durability: sqlite.Normal})
 	}),
-	sequencerOn("postgres", 3, func(ctx context.Context, p place) (storage.Store, error) {
+	sequencerOn("postgres", func(ctx context.Context, p place) (storage.Store, error) {
 		return postgres.Open(ctx, p.Address, postgres.Options{MaxConns: postgresConns})
 	}),
 }
 
-func sequencerOn(store string, claimers int, open func(context.Context, place) (storage.Store, error)) contender {
+func sequencerOn(store string, open func(context.Context, place) (storage.Store, error)) contender {
 	return contender{
-		name: "sequencer", store: store, settings: oursSettings(claimers),
+		name: "sequencer", store: store, settings: fmt.Sprintf("%d slots; keeps what is done", slots),
 		prepare: func(ctx context.Context, p place) error {
 			s, err := open(ctx, p)
 			if err != nil {
@@ -38,7 +41,7 @@ func sequencerOn(store string, claimers int, open func(context.Context, place) (
 			if err != nil {
 				return nil, err
 			}
-			return newOurs(s, claimers)
+			return newOurs(s)
 		},
 	}
 }
@@ -47,16 +50,26 @@ func sequencerOn(store string, claimers int, open func(context.Context, place) (
 type noop struct{ Payload string }
 
 type oursQueue struct {
-	seq      *sequencer.Sequencer
-	job      func(noop) sequencer.Operation
-	claimers int
+	seq    *sequencer.Sequencer
+	job    func(noop) sequencer.Operation
+	handle handler // of the worker; set before it starts
 }
 
-func newOurs(store storage.Store, claimers int) (queue, error) {
+func newOurs(store storage.Store) (queue, error) {
+	q := &oursQueue{}
 	reg := sequencer.NewRegistry()
-	job := sequencer.RegisterFuncOf(reg, "noop", func(context.Context, noop) error { return nil })
-	seq, err := sequencer.New(store, reg, sequencer.Config{Logger: slog.New(slog.DiscardHandler)})
-	return &oursQueue{seq, job, claimers}, err
+	q.job = sequencer.RegisterFuncOf(reg, "noop", func(_ context.Context, in noop) error {
+		q.handle([]byte(in.Payload))
+		return nil
+	})
+	var err error
+	q.seq, err = sequencer.New(store, reg, sequencer.Config{Logger: slog.New(slog.DiscardHandler)})
+	return q, err
+}
+
+func (q *oursQueue) work(ctx context.Context, handle handler) error {
+	q.handle = handle
+	return q.seq.Work(ctx, sequencer.WorkerConfig{Slots: slots})
 }
 
 func (q *oursQueue) insert(ctx context.Context, payload []byte) error {
