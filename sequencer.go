@@ -22,8 +22,8 @@ type Sequencer struct {
 
 	connection string                // the name of store
 	all        map[string]*Sequencer // by connection: the same registry and configuration over each store
-	reg     *Registry
-	cfg     Config
+	reg        *Registry
+	cfg        Config
 }
 
 // New checks registry and configuration and returns every problem joined. The

@@ -143,7 +143,7 @@ func (r *run) loop(ctx context.Context) error {
 	defer timer.Stop()
 	defer r.awaitWrites()
 	for {
-		r.write(ctx) //nolint:contextcheck // what happened must be recorded whatever becomes of ctx
+		r.write(ctx)
 		if err := r.adopt(ctx); err != nil {
 			return err
 		}
@@ -354,7 +354,7 @@ func (r *run) adopt(ctx context.Context) error {
 	r.mu.Lock()
 	r.unsure = false
 	r.mu.Unlock()
-	r.write(ctx) //nolint:contextcheck // what happened must be recorded whatever becomes of ctx
+	r.write(ctx)
 	return nil
 }
 

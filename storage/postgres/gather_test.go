@@ -26,12 +26,12 @@ func TestCallersThatEnqueueTogetherDoNotSufferFromEachOther(t *testing.T) {
 	for i := range callers {
 		all.Go(func() {
 			row := plain("fresh")
-			switch {
-			case i%4 == 0:
+			switch i % 4 {
+			case 0:
 				row = again
-			case i%4 == 1:
+			case 1:
 				row.Name = "" // refused before it is sent
-			case i%4 == 2:
+			case 2:
 				row.Kind = "\xff" // refused by the server
 			}
 			_, errs[i] = s.Enqueue(t.Context(), storage.EnqueueRequest{Executions: []storage.Execution{row}})
