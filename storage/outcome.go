@@ -105,8 +105,8 @@ type Outcome struct {
 	Ran      time.Duration
 	Progress *Progress // last value, nil leaves the row's
 
-	// Unlock names locks that the worker holds for this execution. They are freed
-	// whether or not the outcome is applied: the attempt is over.
+	// Unlock names locks that the worker holds for this delivery. They are freed whether
+	// or not the outcome is applied: the attempt is over.
 	Unlock []string
 }
 

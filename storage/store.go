@@ -74,8 +74,8 @@ type Leases interface {
 	// as it was taken for, is taken over. Taking a lock one already holds succeeds and
 	// changes nothing.
 	Lock(ctx context.Context, r LockRequest) error
-	// Unlock frees a lock that is held by this worker for this execution; any other
-	// is left alone. Locks of executions are freed by Outcome.Unlock too.
+	// Unlock frees a lock that is held as the request says; any other is left alone.
+	// Locks of executions are freed by Outcome.Unlock too.
 	Unlock(ctx context.Context, r UnlockRequest) error
 
 	// Take charges limits, all of them or none, or looks at them. A repeat charges

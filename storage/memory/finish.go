@@ -17,7 +17,7 @@ func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Fi
 		var endings []settle.Ending
 		for i, o := range r.Outcomes {
 			for _, name := range o.Unlock {
-				t.unlock(storage.UnlockRequest{Name: name, Worker: r.Worker, Execution: o.ID})
+				t.unlock(storage.UnlockRequest{Name: name, Worker: r.Worker, Execution: o.ID, Delivery: o.Delivery})
 			}
 			e := t.held(r.Worker, o.ID, o.Delivery)
 			if e == nil {

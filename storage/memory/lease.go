@@ -124,13 +124,13 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 		}
 		held, ok := t.locks[r.Name]
 		if ok && (held.FreeAt.IsZero() || held.FreeAt.After(t.now)) && t.alive(held.Worker.ID) == nil {
-			if held.Worker.ID == r.Worker && held.Execution == r.Execution {
+			if held.Worker.ID == r.Worker && held.Execution == r.Execution && held.Delivery == r.Delivery {
 				return nil
 			}
 			return &storage.LockedError{Lock: t.completed(held)}
 		}
 		l := storage.LockState{
-			Name: r.Name, Worker: storage.Worker{ID: r.Worker}, Execution: r.Execution, Flow: r.Flow, AcquiredAt: t.now,
+			Name: r.Name, Worker: storage.Worker{ID: r.Worker}, Execution: r.Execution, Delivery: r.Delivery, Flow: r.Flow, AcquiredAt: t.now,
 		}
 		if r.For > 0 {
 			l.FreeAt = t.now.Add(r.For).Truncate(time.Microsecond)
@@ -150,7 +150,7 @@ func (s *Store) Unlock(ctx context.Context, r storage.UnlockRequest) error {
 
 func (t *tx) unlock(r storage.UnlockRequest) {
 	held, ok := t.locks[r.Name]
-	if !ok || held.Worker.ID != r.Worker || held.Execution != r.Execution {
+	if !ok || held.Worker.ID != r.Worker || held.Execution != r.Execution || held.Delivery != r.Delivery {
 		return
 	}
 	delete(t.locks, r.Name)

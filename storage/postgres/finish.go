@@ -362,14 +362,15 @@ func (f *finishing) count(now time.Time, m *movedRow, o *storage.Outcome) {
 func (f *finishing) queueUnlock(q *session) {
 	var names []string
 	var owners []storage.ID
+	var deliveries []int32
 	for i := range f.request.Outcomes {
 		o := &f.request.Outcomes[i]
 		for _, name := range o.Unlock {
-			names, owners = append(names, name), append(owners, o.ID)
+			names, owners, deliveries = append(names, name), append(owners, o.ID), append(deliveries, int32(o.Delivery))
 		}
 	}
 	if len(names) > 0 {
-		q.queue(unlockSQL, f.request.Worker.String(), names, idArray(owners))
+		q.queue(unlockSQL, f.request.Worker.String(), names, idArray(owners), deliveries)
 	}
 }
 

@@ -28,19 +28,19 @@ DELETE FROM sequencer_locks WHERE worker_id IN (SELECT id FROM dead)`
 // row, by primary key, so that of several takers one wins and the others see it.
 // One's own stays as it is.
 const takeLockSQL = `
-INSERT INTO sequencer_locks AS k (name, worker_id, execution_id, flow_id, acquired_at, free_at)
+INSERT INTO sequencer_locks AS k (name, worker_id, execution_id, flow_id, acquired_at, free_at, delivery)
 VALUES ($2::text, $3::uuid, $4::uuid, $5::uuid, coalesce($1::timestamptz, now()),
-	coalesce($1::timestamptz, now()) + nullif($6::bigint, 0) * interval '1 microsecond')
+	coalesce($1::timestamptz, now()) + nullif($6::bigint, 0) * interval '1 microsecond', $7::int)
 ON CONFLICT (name) DO UPDATE SET worker_id = excluded.worker_id, execution_id = excluded.execution_id, flow_id = excluded.flow_id,
-	acquired_at = excluded.acquired_at, free_at = excluded.free_at
+	acquired_at = excluded.acquired_at, free_at = excluded.free_at, delivery = excluded.delivery
 WHERE k.free_at <= excluded.acquired_at
 	OR NOT EXISTS (SELECT FROM sequencer_workers w WHERE w.id = k.worker_id AND w.left_at IS NULL)`
 
 // locksSQL and lockSQL read locks and their holders by primary keys.
 const (
 	locksFrom = ` FROM sequencer_locks k JOIN sequencer_workers w ON w.id = k.worker_id`
-	locksSQL  = `SELECT k.name, k.execution_id, k.flow_id, k.acquired_at, k.free_at, ` + workerColumns + locksFrom + ` ORDER BY k.name`
-	lockSQL   = `SELECT k.name, k.execution_id, k.flow_id, k.acquired_at, k.free_at, ` + workerColumns + locksFrom + ` WHERE k.name = $1::text`
+	locksSQL  = `SELECT k.name, k.execution_id, k.delivery, k.flow_id, k.acquired_at, k.free_at, ` + workerColumns + locksFrom + ` ORDER BY k.name`
+	lockSQL   = `SELECT k.name, k.execution_id, k.delivery, k.flow_id, k.acquired_at, k.free_at, ` + workerColumns + locksFrom + ` WHERE k.name = $1::text`
 )
 
 // Lock implements [storage.Leases].
@@ -51,7 +51,7 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 		}
 		for range maxTries {
 			q.queue(buryHolderSQL, at(q.now), r.Name, r.Worker.String())
-			n, err := q.exec(ctx, takeLockSQL, at(q.now), r.Name, r.Worker.String(), idArg(r.Execution), idArg(r.Flow), r.For.Microseconds())
+			n, err := q.exec(ctx, takeLockSQL, at(q.now), r.Name, r.Worker.String(), idArg(r.Execution), idArg(r.Flow), r.For.Microseconds(), r.Delivery)
 			if err != nil || n == 1 {
 				return err
 			}
@@ -61,7 +61,7 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 			}
 			switch {
 			case len(held) == 0: // freed in between
-			case held[0].Worker.ID == r.Worker && held[0].Execution == r.Execution:
+			case held[0].Worker.ID == r.Worker && held[0].Execution == r.Execution && held[0].Delivery == r.Delivery:
 				return nil
 			default:
 				return &storage.LockedError{Lock: held[0]}
@@ -76,7 +76,7 @@ func scanLocks(list *[]storage.LockState) func(scanner) error {
 		var l storage.LockState
 		var err error
 		var free *time.Time
-		l.Worker, err = scanWorker(r, &l.Name, idScan{&l.Execution}, idScan{&l.Flow}, &l.AcquiredAt, &free)
+		l.Worker, err = scanWorker(r, &l.Name, idScan{&l.Execution}, &l.Delivery, idScan{&l.Flow}, &l.AcquiredAt, &free)
 		l.AcquiredAt = l.AcquiredAt.UTC()
 		if free != nil {
 			l.FreeAt = free.UTC()
@@ -86,15 +86,15 @@ func scanLocks(list *[]storage.LockState) func(scanner) error {
 	}
 }
 
-// unlockSQL frees locks by primary key, if they are the worker's for these executions.
+// unlockSQL frees locks by primary key, if they are the worker's for these deliveries.
 const unlockSQL = `
-DELETE FROM sequencer_locks k USING unnest($2::text[], $3::uuid[]) AS u (name, execution_id)
-WHERE k.name = u.name AND k.worker_id = $1::uuid AND k.execution_id IS NOT DISTINCT FROM u.execution_id`
+DELETE FROM sequencer_locks k USING unnest($2::text[], $3::uuid[], $4::int[]) AS u (name, execution_id, delivery)
+WHERE k.name = u.name AND k.worker_id = $1::uuid AND k.execution_id IS NOT DISTINCT FROM u.execution_id AND k.delivery = u.delivery`
 
 // Unlock implements [storage.Leases].
 func (s *Store) Unlock(ctx context.Context, r storage.UnlockRequest) error {
 	return s.alone(ctx, fmt.Sprintf("unlock %q", r.Name), time.Time{}, func(_ context.Context, q *session) error {
-		q.queue(unlockSQL, r.Worker.String(), []string{r.Name}, idArray([]storage.ID{r.Execution}))
+		q.queue(unlockSQL, r.Worker.String(), []string{r.Name}, idArray([]storage.ID{r.Execution}), []int32{int32(r.Delivery)})
 		return nil
 	})
 }

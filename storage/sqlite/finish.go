@@ -47,7 +47,7 @@ func finish(ctx context.Context, t *txn, r storage.FinishRequest) (storage.Finis
 	}
 	for i := range r.Outcomes {
 		for _, name := range r.Outcomes[i].Unlock {
-			if err := unlock(ctx, t, storage.UnlockRequest{Name: name, Worker: r.Worker, Execution: r.Outcomes[i].ID}); err != nil {
+			if err := unlock(ctx, t, storage.UnlockRequest{Name: name, Worker: r.Worker, Execution: r.Outcomes[i].ID, Delivery: r.Outcomes[i].Delivery}); err != nil {
 				return out, err
 			}
 		}

@@ -535,11 +535,11 @@ func (h *history) lock() {
 	w, name := h.worker(), h.name("lock")
 	holder := pick(h, "holder", storage.ID{}, numberedID(1), numberedID(2))
 	if h.chance(3, "unlock") {
-		r := storage.UnlockRequest{Name: name, Worker: w, Execution: holder}
+		r := storage.UnlockRequest{Name: name, Worker: w, Execution: holder, Delivery: pick(h, "delivery", 1, 2)}
 		write(h, "Unlock", r, func(s storage.Store) (struct{}, error) { return struct{}{}, s.Unlock(h.ctx, r) })
 		return
 	}
-	r := storage.LockRequest{Now: h.now, Name: name, Worker: w, Execution: holder, For: pick(h, "for", 0, 0, time.Minute)}
+	r := storage.LockRequest{Now: h.now, Name: name, Worker: w, Execution: holder, Delivery: pick(h, "delivery", 1, 2), For: pick(h, "for", 0, 0, time.Minute)}
 	write(h, "Lock", r, func(s storage.Store) (struct{}, error) { return struct{}{}, s.Lock(h.ctx, r) })
 }
 

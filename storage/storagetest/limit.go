@@ -129,62 +129,68 @@ var limitRules = []rule{
 		l.enqueue(l.row("a"), l.row("b"))
 		w := l.join()
 		rows := l.claim(w)
-		l.must(l.lockFor(w, rows[0].ID, 0), "Lock for a")
-		l.must(l.lockFor(w, rows[0].ID, 0), "Lock again for a")
-		held := refusal(t, l.lockFor(w, rows[1].ID, 0))
+		l.must(l.lockFor(w, rows[0], 0), "Lock for a")
+		l.must(l.lockFor(w, rows[0], 0), "Lock again for a")
+		held := refusal(t, l.lockFor(w, rows[1], 0))
 		if held.Execution != rows[0].ID || held.Worker.ID != w || !held.AcquiredAt.Equal(l.now) || !held.FreeAt.IsZero() {
 			t.Errorf("refused by %+v, want the lock of %s", held, rows[0].ID)
 		}
-		refusal(t, l.lockFor(l.join(), rows[0].ID, 0))
+		refusal(t, l.lockFor(l.join(), rows[0], 0))
 		o := outcome(rows[0], storage.Completed)
 		o.Unlock = []string{"key", "another that it has not"}
 		l.settle(w, o)
-		l.must(l.lockFor(w, rows[1].ID, 0), "Lock for b once a is over")
+		l.must(l.lockFor(w, rows[1], 0), "Lock for b once a is over")
 	}},
 	{"Q3.26 Q4.8 only its holder frees a lock: worker and execution count", func(t *testing.T, l *lab) {
 		l.enqueue(l.row("a"), l.row("b"))
 		w, other := l.join(), l.join()
 		rows := l.claim(w)
-		l.must(l.lockFor(w, rows[0].ID, 0), "Lock for a")
+		l.must(l.lockFor(w, rows[0], 0), "Lock for a")
 		for _, r := range []storage.UnlockRequest{
-			{Name: "key", Worker: w}, {Name: "key", Worker: w, Execution: rows[1].ID}, {Name: "key", Worker: other, Execution: rows[0].ID},
+			{Name: "key", Worker: w}, {Name: "key", Worker: w, Execution: rows[1].ID, Delivery: 1},
+			{Name: "key", Worker: other, Execution: rows[0].ID, Delivery: 1}, {Name: "key", Worker: w, Execution: rows[0].ID, Delivery: 2},
 		} {
 			l.must(l.store.Unlock(t.Context(), r), "Unlock")
 		}
 		o := outcome(rows[1], storage.Completed)
 		o.Unlock = []string{"key"}
 		l.settle(w, o)
-		refusal(t, l.lockFor(other, rows[1].ID, 0))
-		l.must(l.store.Unlock(t.Context(), storage.UnlockRequest{Name: "key", Worker: w, Execution: rows[0].ID}), "Unlock")
-		l.must(l.lockFor(other, rows[1].ID, 0), "Lock for b")
+		refusal(t, l.lockFor(other, rows[1], 0))
+		l.must(l.store.Unlock(t.Context(), storage.UnlockRequest{Name: "key", Worker: w, Execution: rows[0].ID, Delivery: 1}), "Unlock")
+		l.must(l.lockFor(other, rows[1], 0), "Lock for b")
 	}},
-	{"Q2.11 a result that is fenced off frees the locks of its attempt all the same", func(t *testing.T, l *lab) {
+	{"Q2.11 a lock of one delivery excludes the next delivery of the same execution", func(t *testing.T, l *lab) {
 		l.enqueue(l.row("a"))
 		w := l.join()
-		e := l.take(w)
-		l.must(l.lockFor(w, e.ID, 0), "Lock")
-		stale := outcome(e, storage.Completed)
-		stale.Delivery, stale.Unlock = 99, []string{"key"}
+		first := l.take(w)
+		l.must(l.lockFor(w, first, 0), "Lock")
+		l.settle(w, failure(first, storage.Pending, "timed out, and its handler goes on"))
+		second := l.take(w)
+		if held := refusal(t, l.lockFor(w, second, 0)); held.Delivery != first.Delivery {
+			t.Errorf("refused by the lock of delivery %d, want %d", held.Delivery, first.Delivery)
+		}
+		stale := outcome(first, storage.Completed)
+		stale.Unlock = []string{"key"}
 		l.same("Applied", l.finish(w, stale).Applied, []bool{false})
-		l.must(l.lockFor(l.join(), e.ID, 0), "Lock by another")
+		l.must(l.lockFor(w, second, 0), "Lock once the first has said that it is over")
 	}},
 	{"Q3.25 a lock is held for as long as was asked at most, and no longer than its worker lives", func(t *testing.T, l *lab) {
 		l.enqueue(l.row("a"), l.row("b"))
 		w, other := l.join(), l.join()
 		rows := l.claim(w)
-		l.must(l.lockFor(w, rows[0].ID, time.Minute), "Lock for a minute")
+		l.must(l.lockFor(w, rows[0], time.Minute), "Lock for a minute")
 		l.tick(time.Minute - time.Microsecond)
-		if held := refusal(t, l.lockFor(other, rows[1].ID, time.Hour)); !held.FreeAt.Equal(l.now.Add(time.Microsecond)) {
+		if held := refusal(t, l.lockFor(other, rows[1], time.Hour)); !held.FreeAt.Equal(l.now.Add(time.Microsecond)) {
 			t.Errorf("free at %v, want %v", held.FreeAt, l.now.Add(time.Microsecond))
 		}
 		l.tick(time.Microsecond)
-		l.must(l.lockFor(other, rows[1].ID, time.Hour), "Lock after a minute")
+		l.must(l.lockFor(other, rows[1], time.Hour), "Lock after a minute")
 		o := outcome(rows[0], storage.Completed)
 		o.Unlock = []string{"key"}
 		l.settle(w, o) // its lock is somebody else's now
-		refusal(t, l.lockFor(w, rows[0].ID, 0))
+		refusal(t, l.lockFor(w, rows[0], 0))
 		l.leave(other)
-		l.must(l.lockFor(w, rows[0].ID, 0), "Lock once the holder has left")
+		l.must(l.lockFor(w, rows[0], 0), "Lock once the holder has left")
 	}},
 }
 
@@ -207,6 +213,6 @@ func (l *lab) looks(wait time.Duration, used []int, limits ...storage.Limit) {
 }
 
 // lockFor takes the lock "key" for an execution.
-func (l *lab) lockFor(worker, execution storage.ID, most time.Duration) error {
-	return l.store.Lock(l.t.Context(), storage.LockRequest{Now: l.now, Name: "key", Worker: worker, Execution: execution, For: most})
+func (l *lab) lockFor(worker storage.ID, e storage.Execution, most time.Duration) error {
+	return l.store.Lock(l.t.Context(), storage.LockRequest{Now: l.now, Name: "key", Worker: worker, Execution: e.ID, Delivery: e.Delivery, For: most})
 }

@@ -31,7 +31,7 @@ CREATE TABLE sequencer_schedules (
 ALTER TABLE sequencer_workers ADD COLUMN names text[];
 
 -- What a lock is held for, and from when on it may be taken over.
-ALTER TABLE sequencer_locks ADD COLUMN execution_id uuid, ADD COLUMN free_at timestamptz;
+ALTER TABLE sequencer_locks ADD COLUMN execution_id uuid, ADD COLUMN free_at timestamptz, ADD COLUMN delivery integer NOT NULL DEFAULT 0;
 
 -- That of schema 1 was never used either. A row is written by each execution that a
 -- limit admits, so it is kept where it is.

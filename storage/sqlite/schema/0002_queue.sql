@@ -30,6 +30,7 @@ CREATE TABLE sequencer_schedules (
 -- What a lock is held for, and from when on it may be taken over.
 ALTER TABLE sequencer_locks ADD COLUMN execution_id BLOB;
 ALTER TABLE sequencer_locks ADD COLUMN free_at INTEGER;
+ALTER TABLE sequencer_locks ADD COLUMN delivery INTEGER NOT NULL DEFAULT 0;
 
 -- That of schema 1 was never used either.
 DROP TABLE sequencer_limits;
