@@ -183,8 +183,10 @@ func (c *checker) flow(ctx context.Context, store storage.Store, f *storage.Flow
 			got.Count(e.Kind, e.State, e.AllowedToFail, 1)
 		}
 	}
-	pruned := f.Over() && got.Total+got.UndoTotal < f.Total+f.UndoTotal
-	if !pruned {
+	// Members are pruned and forgotten only while the flow is over, but a retry may
+	// have opened it again since.
+	forgotten := got.Total+got.UndoTotal < f.Total+f.UndoTotal
+	if !forgotten {
 		c.counters(f, &got, rolledBack)
 	}
 	open := f.Open() + f.UndoOpen()
