@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/gather"
 	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
@@ -21,8 +22,15 @@ func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.
 			done, err = s.enqueueInFlow(ctx, r)
 			return err
 		}
-		if len(r.Executions) == 0 && r.Claim == nil {
-			return nil
+		if shared(&r) {
+			if len(r.Executions) == 0 {
+				return nil
+			}
+			done.Receipts = make([]storage.Receipt, len(r.Executions))
+			for i := range r.Executions {
+				done.Receipts[i].ID = r.Executions[i].ID
+			}
+			return s.gather.Enqueue(ctx, r.Executions)
 		}
 		var again bool
 		if again, done, err = s.enqueuePlain(ctx, &r); again {
@@ -60,6 +68,32 @@ func plain(r *storage.EnqueueRequest) bool {
 		}
 	}
 	return true
+}
+
+// shared reports a plain request that can travel with those of others: its rows can
+// only be new or a repeat.
+func shared(r *storage.EnqueueRequest) bool {
+	if !r.Now.IsZero() || r.Claim != nil || len(r.Executions) > gather.MaxRows {
+		return false
+	}
+	for i := range r.Executions {
+		if r.Executions[i].UniqueKey != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// writePlain writes the rows of requests that share a call.
+func (s *Store) writePlain(ctx context.Context, rows []storage.Execution) (written int, _ error) {
+	err := s.within(ctx, func(ctx context.Context) error {
+		again, _, err := s.enqueuePlain(ctx, &storage.EnqueueRequest{Executions: rows})
+		if !again && err == nil {
+			written = len(rows)
+		}
+		return err
+	})
+	return written, err
 }
 
 // enqueuePlain writes the rows of a plain request. again means that one of them is

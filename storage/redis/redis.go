@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/gather"
 	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
@@ -39,7 +40,7 @@ type Store struct {
 	end    context.CancelFunc
 	turn   chan struct{} // held by the unit at work
 
-	gather   gather
+	gather   *gather.Gather
 	watchers wake.Watchers
 }
 
@@ -58,7 +59,7 @@ func New(client redis.UniversalClient, o Options) *Store {
 	id := storage.NewID()
 	s := &Store{client: client, prefix: "{" + o.Ledger + "}:", logger: o.Logger, origin: string(id[8:]), turn: make(chan struct{}, 1)}
 	s.keys = []string{s.prefix}
-	s.gather.store = s
+	s.gather = gather.New(s.writePlain)
 	s.ending, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -86,17 +87,23 @@ func (s *Store) key(name string) string { return s.prefix + name }
 // guarded surrounds a call with what all of them need: a store that is open, a
 // ledger that is usable, and errors in our words.
 func (s *Store) guarded(ctx context.Context, what string, f func(context.Context) error) error {
+	return explained(what, s.within(ctx, f))
+}
+
+// within is guarded for a call that is part of another one.
+func (s *Store) within(ctx context.Context, f func(context.Context) error) error {
 	ctx, stop, err := s.enter(ctx)
-	if err == nil {
-		defer stop()
-		if err = s.ready(ctx); err == nil {
-			err = f(ctx)
-		}
-		if err != nil && errors.Is(context.Cause(ctx), storage.ErrClosed) {
-			err = errors.Join(storage.ErrClosed, err)
-		}
+	if err != nil {
+		return err
 	}
-	return explained(what, err)
+	defer stop()
+	if err = s.ready(ctx); err == nil {
+		err = f(ctx)
+	}
+	if err != nil && errors.Is(context.Cause(ctx), storage.ErrClosed) {
+		err = errors.Join(storage.ErrClosed, err)
+	}
+	return err
 }
 
 // enter binds a call to the life of the store. The caller must call stop.

@@ -1,3 +1,0 @@
-package redis
-
-type gather struct{ store *Store }
