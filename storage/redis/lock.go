@@ -1,0 +1,158 @@
+package redis
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// heldLock is what stands under a lock's name: holder, flow, instant.
+type heldLock struct {
+	worker, flow storage.ID
+	at           time.Time
+}
+
+func (l heldLock) encode() []byte {
+	b := append(l.worker[:], l.flow[:]...)
+	return binary.LittleEndian.AppendUint64(b, uint64(micro(l.at)))
+}
+
+func lockOf(held string) heldLock {
+	d := decoder{b: []byte(held)}
+	return heldLock{d.id(), d.id(), d.time()}
+}
+
+// Lock implements [storage.Leases].
+func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
+	return s.guarded(ctx, "lock", func(ctx context.Context) error {
+		_, err := s.unit(ctx, r.Now, func(ctx context.Context, u *unit) error {
+			if err := u.alive(ctx, r.Worker); err != nil {
+				return err
+			}
+			u.check("HGET", s.key("left"), string(r.Worker[:]), "", false)
+			held, taken, err := u.field(ctx, "locks", r.Name)
+			if err != nil {
+				return err
+			}
+			if holder := lockOf(held); taken {
+				if holder.worker == r.Worker {
+					return nil
+				}
+				err := u.alive(ctx, holder.worker)
+				if err == nil {
+					return s.lockedError(ctx, r.Name, holder)
+				}
+				if !errors.Is(err, storage.ErrLeaseLost) {
+					return err
+				}
+			}
+			u.commands.add("HSET", s.key("locks"), r.Name, heldLock{r.Worker, r.Flow, u.now}.encode())
+			return nil
+		})
+		return err
+	})
+}
+
+func (s *Store) lockedError(ctx context.Context, name string, l heldLock) error {
+	workers, err := s.workers(ctx, []storage.ID{l.worker})
+	if err != nil {
+		return err
+	}
+	state := storage.LockState{Name: name, Worker: storage.Worker{ID: l.worker}, Flow: l.flow, AcquiredAt: l.at}
+	if len(workers) == 1 {
+		state.Worker = workers[0]
+	}
+	return &storage.LockedError{Lock: state}
+}
+
+// Unlock implements [storage.Leases].
+func (s *Store) Unlock(ctx context.Context, name string, worker storage.ID) error {
+	return s.guarded(ctx, "unlock", func(ctx context.Context) error {
+		_, err := s.unit(ctx, time.Time{}, func(ctx context.Context, u *unit) error {
+			held, taken, err := u.field(ctx, "locks", name)
+			if err == nil && taken && lockOf(held).worker == worker {
+				u.commands.add("HDEL", s.key("locks"), name)
+			}
+			return err
+		})
+		return err
+	})
+}
+
+// Locks implements [storage.Reader].
+func (s *Store) Locks(ctx context.Context) ([]storage.LockState, error) {
+	found := []storage.LockState{}
+	err := s.guarded(ctx, "read locks", func(ctx context.Context) error {
+		held, err := s.client.HGetAll(ctx, s.key("locks")).Result()
+		if err != nil {
+			return err
+		}
+		var ids []storage.ID
+		for _, l := range held {
+			ids = append(ids, lockOf(l).worker)
+		}
+		workers, err := s.workers(ctx, ids)
+		if err != nil {
+			return err
+		}
+		byID := map[storage.ID]storage.Worker{}
+		for _, w := range workers {
+			byID[w.ID] = w
+		}
+		for _, name := range sortedKeys(held) {
+			l := lockOf(held[name])
+			w, known := byID[l.worker]
+			if !known {
+				w.ID = l.worker
+			}
+			found = append(found, storage.LockState{Name: name, Worker: w, Flow: l.flow, AcquiredAt: l.at})
+		}
+		return nil
+	})
+	return found, err
+}
+
+// workers reads workers by id; those that are not known are left out.
+func (s *Store) workers(ctx context.Context, ids []storage.ID) ([]storage.Worker, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = string(id[:])
+	}
+	pipe := s.client.Pipeline()
+	described := pipe.HMGet(ctx, s.key("workers"), names...)
+	left := pipe.HMGet(ctx, s.key("left"), names...)
+	present := make([]*redis.FloatCmd, len(names))
+	for i, name := range names {
+		present[i] = pipe.ZScore(ctx, s.key("leases"), name)
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	var found []storage.Worker
+	for i := range ids {
+		text, known := described.Val()[i].(string)
+		if !known {
+			continue
+		}
+		w, err := workerOf(text)
+		if err != nil {
+			return nil, err
+		}
+		if present[i].Err() == nil {
+			w.LeaseUntil = leaseUntil(present[i].Val())
+		} else if ended, has := left.Val()[i].(string); has {
+			d := decoder{b: []byte(ended)}
+			w.LeftAt, w.LeaseUntil, w.Dead = d.time(), d.time(), d.byte() == 1
+		}
+		found = append(found, w)
+	}
+	return found, nil
+}

@@ -1,0 +1,134 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// schemaVersion is what this binary wants.
+const schemaVersion = 1
+
+// EvictionError says that the server may throw away keys when it is full. A ledger
+// there would lose executions without anybody knowing.
+type EvictionError struct {
+	Policy string // as the server has it
+}
+
+func (e *EvictionError) Error() string {
+	return fmt.Sprintf("redis has maxmemory-policy %s, which may throw away parts of the ledger", e.Policy)
+}
+
+// Hint is for whoever prints errors to people.
+func (e *EvictionError) Hint() string {
+	return "set maxmemory-policy noeviction on that server, or keep the ledger on another one"
+}
+
+// Setup implements [storage.Store]. It refuses a server that evicts keys with an
+// [*EvictionError], and warns, in the log, of one that keeps no append-only file:
+// see the package comment for what such a server may lose. Where the server does
+// not tell its settings it warns of that.
+func (s *Store) Setup(ctx context.Context) (storage.Schema, error) {
+	ctx, stop, err := s.enter(ctx)
+	if err != nil {
+		return storage.Schema{}, explained("set up", err)
+	}
+	defer stop()
+	found, err := s.present(ctx)
+	switch {
+	case err != nil:
+		return storage.Schema{}, explained("set up", err)
+	case found.OldestCompatible > found.Want:
+		return found, &storage.SchemaError{Schema: found}
+	}
+	if err := s.inspect(ctx); err != nil {
+		return storage.Schema{}, explained("set up", err)
+	}
+	// Of several that do this at once one writes; all write the same.
+	pipe := s.client.TxPipeline()
+	pipe.HSetNX(ctx, s.key("meta"), "version", schemaVersion)
+	pipe.HSetNX(ctx, s.key("meta"), "oldest_compatible", schemaVersion)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return storage.Schema{}, explained("set up", err)
+	}
+	found, err = s.present(ctx)
+	return found, explained("set up", err)
+}
+
+// inspect looks at what the server does with data.
+func (s *Store) inspect(ctx context.Context) error {
+	memory, err := s.client.Info(ctx, "memory").Result()
+	if err != nil {
+		return err
+	}
+	if policy := infoField(memory, "maxmemory_policy"); policy != "" && policy != "noeviction" {
+		return &EvictionError{Policy: policy}
+	} else if policy == "" {
+		s.logger.WarnContext(ctx, "redis does not tell its maxmemory-policy: a ledger needs noeviction", "ledger", s.prefix)
+	}
+	persistence, err := s.client.Info(ctx, "persistence").Result()
+	if err != nil {
+		return err
+	}
+	if infoField(persistence, "aof_enabled") != "1" {
+		s.logger.WarnContext(ctx, "redis keeps no append-only file: when it ends, all since its last snapshot is lost; set appendonly yes",
+			"ledger", s.prefix)
+	}
+	return nil
+}
+
+func infoField(info, name string) string {
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// Schema implements [storage.Store].
+func (s *Store) Schema(ctx context.Context) (storage.Schema, error) {
+	ctx, stop, err := s.enter(ctx)
+	if err != nil {
+		return storage.Schema{}, explained("read the schema", err)
+	}
+	defer stop()
+	found, err := s.present(ctx)
+	return found, explained("read the schema", err)
+}
+
+func (s *Store) present(ctx context.Context) (storage.Schema, error) {
+	found := storage.Schema{Want: schemaVersion}
+	meta, err := s.client.HGetAll(ctx, s.key("meta")).Result()
+	if err != nil || len(meta) == 0 {
+		return found, err
+	}
+	if found.Version, err = strconv.Atoi(meta["version"]); err == nil {
+		found.OldestCompatible, err = strconv.Atoi(meta["oldest_compatible"])
+	}
+	if err != nil {
+		return found, fmt.Errorf("%w: %s holds %v", errMangled, s.key("meta"), meta)
+	}
+	return found, nil
+}
+
+// ready returns a *storage.SchemaError unless the ledger is there and of use to
+// this binary. What was found usable stays so: later schemas say themselves whether
+// this binary may go on.
+func (s *Store) ready(ctx context.Context) error {
+	if s.known.Load() {
+		return nil
+	}
+	found, err := s.present(ctx)
+	if err != nil {
+		return err
+	}
+	if !found.Usable() {
+		return &storage.SchemaError{Schema: found}
+	}
+	s.known.Store(true)
+	return nil
+}
