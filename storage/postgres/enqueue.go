@@ -45,16 +45,20 @@ func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.
 	return e.result(), nil
 }
 
-// insertPlain writes the rows of plain requests, all or, if one is there already,
-// none, and returns how many it wrote.
-func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution) (written int, _ error) {
+// insertPlain writes the rows of plain requests, all or, if those of one are there
+// already, none, and returns how many it wrote.
+func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution, first []int) (written int, _ error) {
+	firsts := make([]storage.ID, len(first)) // each tells for its request
+	for i, place := range first {
+		firsts[i] = rows[place].ID
+	}
 	err := s.alone(ctx, "enqueue", time.Time{}, func(ctx context.Context, q *session) error {
 		written = 0 // a try that failed wrote nothing
 		e := enqueuing{request: storage.EnqueueRequest{Executions: rows}, q: q}
 		if err := e.prepare(); err != nil {
 			return err
 		}
-		e.queueRows(rows, nil, func(storage.ID) { written++ })
+		e.queueRows(rows, nil, firsts, func(storage.ID) { written++ })
 		return nil
 	})
 	return written, err

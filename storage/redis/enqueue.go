@@ -85,7 +85,7 @@ func shared(r *storage.EnqueueRequest) bool {
 }
 
 // writePlain writes the rows of requests that share a call.
-func (s *Store) writePlain(ctx context.Context, rows []storage.Execution) (written int, _ error) {
+func (s *Store) writePlain(ctx context.Context, rows []storage.Execution, _ []int) (written int, _ error) {
 	err := s.within(ctx, func(ctx context.Context) error {
 		again, _, err := s.enqueuePlain(ctx, &storage.EnqueueRequest{Executions: rows})
 		if !again && err == nil {

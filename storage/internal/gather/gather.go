@@ -23,9 +23,11 @@ const maxBytes = 4 << 20
 // while the other is waited for.
 const maxCalls = 2
 
-// Write writes rows of plain requests, all or, if one of them is there already, none,
-// and returns how many it wrote.
-type Write func(ctx context.Context, rows []storage.Execution) (written int, err error)
+// Write writes the rows of plain requests, whose first rows are at the given places,
+// and returns how many it wrote: all, or fewer if one of the requests was written
+// before, which its first row tells. A single request that was written before is no
+// error.
+type Write func(ctx context.Context, rows []storage.Execution, first []int) (written int, err error)
 
 // Gather is where callers meet. Use [New].
 type Gather struct {
@@ -109,10 +111,12 @@ func (g *Gather) send(parcels []*parcel) {
 	ctx := context.Background()
 	if len(parcels) > 1 {
 		var rows []storage.Execution
-		for _, p := range parcels {
+		first := make([]int, len(parcels))
+		for i, p := range parcels {
+			first[i] = len(rows)
 			rows = append(rows, p.rows...)
 		}
-		if written, err := g.write(ctx, rows); err == nil && written == len(rows) {
+		if written, err := g.write(ctx, rows, first); err == nil && written == len(rows) {
 			for _, p := range parcels {
 				p.done <- nil
 			}
@@ -120,7 +124,7 @@ func (g *Gather) send(parcels []*parcel) {
 		}
 	}
 	for _, p := range parcels {
-		_, err := g.write(ctx, p.rows)
+		_, err := g.write(ctx, p.rows, []int{0})
 		p.done <- err
 	}
 }

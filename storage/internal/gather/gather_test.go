@@ -20,7 +20,7 @@ type database struct {
 
 var errBad = errors.New("refused")
 
-func (d *database) write(_ context.Context, rows []storage.Execution) (int, error) {
+func (d *database) write(_ context.Context, rows []storage.Execution, _ []int) (int, error) {
 	var names []string
 	for _, e := range rows {
 		names = append(names, e.Name)

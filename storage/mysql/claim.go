@@ -1,0 +1,282 @@
+package mysql
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// Each statement of a claim is about one lane, which is a queue's for nearly all.
+//
+// Index: sequencer_live_lane. Naming the levels lets it be walked level by level, in
+// the order that is asked for, until the batch is full; rows of a high level that are
+// due later are never met, nor other queues, running, parked and blocked rows.
+//
+// Lock: the rows, skipping what another claim has locked, and waiting for nobody.
+const (
+	dueSQL = `
+SELECT ` + claimedColumns + ` FROM sequencer_live l FORCE INDEX (sequencer_live_lane)
+WHERE l.lane = ? AND l.priority IN (1, 2, 3, 4) AND l.due_at <= @sequencer_now`
+	pickSQL = dueSQL + `
+	AND NOT EXISTS (SELECT 1 FROM sequencer_pauses p WHERE p.kind = 'queue' AND p.name = ?)
+ORDER BY l.priority, l.due_at, l.id LIMIT ? FOR UPDATE SKIP LOCKED`
+	pickParkedSQL = dueSQL + ` AND COALESCE(l.min_build, 0) <= ?
+ORDER BY l.priority, l.due_at, l.id LIMIT ? FOR UPDATE SKIP LOCKED`
+)
+
+// takeSQL makes rows running that were picked, and so are locked, by primary key.
+const takeSQL = `
+UPDATE sequencer_live FORCE INDEX (PRIMARY)
+SET lane = ?, state = 'running', worker_id = ?, delivery = delivery + 1, parked = 0, started_at = COALESCE(started_at, @sequencer_now)
+WHERE id IN (?)`
+
+// laterSQL finds the first entry of each level after an instant, by default now. Rows
+// that are due already have been claimed, by this or by another, so only later ones
+// tell when to come again.
+const laterSQL = `
+SELECT
+	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_lane)
+		WHERE lane = ? AND priority = 1 AND due_at > COALESCE(?, @sequencer_now) ORDER BY due_at LIMIT 1),
+	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_lane)
+		WHERE lane = ? AND priority = 2 AND due_at > COALESCE(?, @sequencer_now) ORDER BY due_at LIMIT 1),
+	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_lane)
+		WHERE lane = ? AND priority = 3 AND due_at > COALESCE(?, @sequencer_now) ORDER BY due_at LIMIT 1),
+	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_lane)
+		WHERE lane = ? AND priority = 4 AND due_at > COALESCE(?, @sequencer_now) ORDER BY due_at LIMIT 1)`
+
+// anyParkedSQL tells whether a queue has parked rows at all. Index: one entry of
+// sequencer_live_lane.
+const anyParkedSQL = `SELECT 1 FROM sequencer_live FORCE INDEX (sequencer_live_lane) WHERE lane >= ? AND lane < ? LIMIT 1`
+
+// knownParkedSQL tells which parked lanes have rows for a build, and when the first is
+// due, and the first after now. Index: all entries of these lanes.
+const knownParkedSQL = `
+SELECT lane, MIN(due_at), MIN(CASE WHEN due_at > @sequencer_now THEN due_at END) FROM sequencer_live FORCE INDEX (sequencer_live_lane)
+WHERE lane IN (?) AND due_at IS NOT NULL AND COALESCE(min_build, 0) <= ? GROUP BY lane`
+
+// pausedSQL reads a handful of rows.
+const pausedSQL = `SELECT kind, name FROM sequencer_pauses WHERE kind IN ('queue', 'operation') ORDER BY name`
+
+// Claim implements [storage.Queue].
+func (s *Store) Claim(ctx context.Context, r storage.ClaimRequest) (storage.Claimed, error) {
+	var c claiming
+	err := s.tx(ctx, "claim", r.Now, func(ctx context.Context, q *session) error {
+		alive := false
+		q.queueAlive(r.Worker, &alive)
+		err := c.run(ctx, q, r)
+		if err == nil && !alive {
+			err = leaseLost(r.Worker)
+		}
+		return err
+	})
+	if err != nil {
+		return storage.Claimed{}, err
+	}
+	return c.result(), nil
+}
+
+// claiming is a claim under way, of a worker that is alive.
+type claiming struct {
+	request storage.ClaimRequest
+	lines   []line
+	paused  []string // operations
+	rows    []storage.Execution
+	now     time.Time
+}
+
+// line is what a claim knows of one queue.
+type line struct {
+	queue  string
+	paused bool
+	parked bool        // it has parked rows
+	first  []time.Time // due times: of each level, of any row
+	later  []time.Time // of each level, after now; and of parked rows
+}
+
+// run picks rows, and leaves their taking queued. In the common case, one queue
+// without parked rows, it asks once; another queue is only looked at when something
+// is due there.
+func (c *claiming) run(ctx context.Context, q *session, r storage.ClaimRequest) error {
+	*c = claiming{request: r, lines: make([]line, len(r.Queues))}
+	for i, queue := range r.Queues {
+		c.lines[i].queue = queue
+	}
+	if storage.AsksPauses(r.Queues) {
+		q.queueScan(c.notePause, pausedSQL)
+	}
+	for i := range c.lines {
+		l := &c.lines[i]
+		if i == 0 {
+			c.queuePick(q, l)
+		} else {
+			l.queueLevels(q, &l.first, math.MinInt64)
+		}
+		l.queueLevels(q, &l.later, nil)
+		if len(r.Names) > 0 {
+			q.queueScan(func(scanner) error { l.parked = true; return nil }, anyParkedSQL, parkedLane(l.queue, ""), afterParked(l.queue))
+		}
+	}
+	if err := q.flush(ctx); err != nil {
+		return err
+	}
+	c.now = q.now
+	for i := range c.lines {
+		if err := c.serve(ctx, q, i); err != nil {
+			return err
+		}
+	}
+	c.take(q)
+	return nil
+}
+
+// notePause reads a pause.
+func (c *claiming) notePause(r scanner) error {
+	var kind, name string
+	err := r.Scan(&kind, &name)
+	if kind == string(storage.PauseOperation) {
+		c.paused = append(c.paused, name)
+		return err
+	}
+	for i := range c.lines {
+		if c.lines[i].queue == name {
+			c.lines[i].paused = true
+		}
+	}
+	return err
+}
+
+func (c *claiming) queuePick(q *session, l *line) {
+	q.queueScan(c.scan(), pickSQL, text(l.queue), text(l.queue), c.request.Limit-len(c.rows))
+}
+
+// queueLevels asks for the first due time of each level after an instant.
+func (l *line) queueLevels(q *session, to *[]time.Time, after any) {
+	lane := text(l.queue)
+	levels := make([]time.Time, 4)
+	*to = levels
+	q.queueScan(func(r scanner) error {
+		return r.Scan(instant{&levels[0]}, instant{&levels[1]}, instant{&levels[2]}, instant{&levels[3]})
+	}, laterSQL, lane, after, lane, after, lane, after, lane, after)
+}
+
+// scan receives rows.
+func (c *claiming) scan() func(scanner) error {
+	row := newExecutionRow()
+	return func(from scanner) error {
+		if err := from.Scan(row.claimed...); err != nil {
+			return err
+		}
+		if len(c.rows) == 16 { // more than a few: make room for the whole batch at once
+			c.rows = slices.Grow(c.rows, max(c.request.Limit-16, 0))
+		}
+		c.rows = append(c.rows, row.e)
+		return nil
+	}
+}
+
+// serve picks from a queue what there is room for: of the first one the rows are
+// there already.
+func (c *claiming) serve(ctx context.Context, q *session, i int) error {
+	l, place := &c.lines[i], len(c.rows)
+	if i == 0 {
+		place = 0
+	}
+	if l.paused || place >= c.request.Limit {
+		return nil
+	}
+	if slices.ContainsFunc(l.first, func(due time.Time) bool { return !due.IsZero() && !due.After(c.now) }) {
+		c.queuePick(q, l)
+		if err := q.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if !l.parked {
+		return nil
+	}
+	return c.unpark(ctx, q, l, place)
+}
+
+// unpark picks parked rows of a queue and puts them in order with those that were
+// picked from it, the first of which is at place. What is too much stays as it is.
+func (c *claiming) unpark(ctx context.Context, q *session, l *line, place int) error {
+	var lanes textList
+	for _, name := range c.request.Names {
+		if !slices.Contains(c.paused, name) {
+			lanes = append(lanes, string(parkedLane(l.queue, name)))
+		}
+	}
+	var due textList
+	for _, part := range some(lanes) {
+		q.queueScan(func(r scanner) error {
+			var lane string
+			var first, later time.Time
+			err := r.Scan(&lane, instant{&first}, instant{&later})
+			l.later = append(l.later, later)
+			if !first.After(c.now) {
+				due = append(due, lane)
+			}
+			return err
+		}, knownParkedSQL, part, c.request.Build)
+	}
+	if err := q.flush(ctx); err != nil {
+		return err
+	}
+	for _, lane := range due {
+		q.queueScan(c.scan(), pickParkedSQL, text(lane), c.request.Build, c.request.Limit-place)
+	}
+	if err := q.flush(ctx); err != nil {
+		return err
+	}
+	slices.SortFunc(c.rows[place:], func(a, b storage.Execution) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), a.DueAt.Compare(b.DueAt), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+	c.rows = c.rows[:min(len(c.rows), c.request.Limit)]
+	return nil
+}
+
+// take queues the taking of what was picked, and makes the rows what they will be.
+func (c *claiming) take(q *session) {
+	taken := make(idList, len(c.rows))
+	for i := range c.rows {
+		e := &c.rows[i]
+		taken[i] = e.ID
+		e.State, e.WorkerID = storage.Running, c.request.Worker
+		e.Delivery++
+		if e.StartedAt.IsZero() {
+			e.StartedAt = c.now
+		}
+	}
+	for _, part := range some(taken) {
+		q.queue(takeSQL, runningLane(c.request.Worker), idArg(c.request.Worker), part)
+	}
+}
+
+// result is what was claimed, in the order of claims.
+func (c *claiming) result() storage.Claimed {
+	got := storage.Claimed{Executions: c.rows, NextDue: -1, PausedNames: c.paused}
+	if len(c.rows) >= c.request.Limit {
+		got.NextDue = 0
+		return got
+	}
+	for i := range c.lines {
+		if c.lines[i].paused {
+			continue
+		}
+		for _, due := range c.lines[i].later {
+			if wait := due.Sub(c.now); !due.IsZero() && (got.NextDue < 0 || wait < got.NextDue) {
+				got.NextDue = wait
+			}
+		}
+	}
+	return got
+}
+
+func leaseLost(worker storage.ID) error {
+	return fmt.Errorf("worker %s: %w", worker, storage.ErrLeaseLost)
+}

@@ -1,0 +1,75 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/gosequencer/sequencer/storage"
+)
+
+// lockHolderSQL reads a lock and its holder by primary keys. Lock: both rows, waiting
+// for a renewal under way: if it comes in time, the holder lives. Of several takers
+// of a free lock one writes it, and the others fail on its primary key and look again.
+const lockHolderSQL = `SELECT k.name, k.flow_id, k.acquired_at, ` + workerColumns + `
+FROM sequencer_locks k JOIN sequencer_workers w ON w.id = k.worker_id WHERE k.name = ? FOR UPDATE`
+
+const takeLockSQL = `INSERT INTO sequencer_locks (name, worker_id, flow_id, acquired_at) VALUES (?, ?, ?, @sequencer_now)`
+
+// locksSQL reads locks and their holders by primary keys.
+const locksSQL = `SELECT k.name, k.flow_id, k.acquired_at, ` + workerColumns + `
+FROM sequencer_locks k JOIN sequencer_workers w ON w.id = k.worker_id ORDER BY k.name`
+
+// Lock implements [storage.Leases]. Only a worker that has left loses a lock, so a
+// renewal and a takeover can never both succeed.
+func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
+	return s.tx(ctx, fmt.Sprintf("lock %q", r.Name), r.Now, func(ctx context.Context, q *session) error {
+		var held []storage.LockState
+		q.queueScan(scanLocks(&held), lockHolderSQL, text(r.Name))
+		if err := q.requireAlive(ctx, r.Worker); err != nil {
+			return err
+		}
+		if len(held) > 0 {
+			w := held[0].Worker
+			switch {
+			case w.ID == r.Worker:
+				return nil
+			case w.LeftAt.IsZero() && (w.LeaseUntil.IsZero() || q.now.Before(w.LeaseUntil)):
+				return &storage.LockedError{Lock: held[0]}
+			case w.LeftAt.IsZero():
+				q.queue(burySQL, idList{w.ID})
+			}
+			q.queue(freeSQL, idList{w.ID})
+		}
+		q.queue(takeLockSQL, text(r.Name), idArg(r.Worker), idArg(r.Flow))
+		return nil
+	})
+}
+
+func scanLocks(locks *[]storage.LockState) func(scanner) error {
+	return func(r scanner) error {
+		var l storage.LockState
+		var err error
+		l.Worker, err = scanWorker(r, &l.Name, idScan{&l.Flow}, instant{&l.AcquiredAt})
+		*locks = append(*locks, l)
+		return err
+	}
+}
+
+// unlockSQL frees a lock by primary key, if it is the worker's.
+const unlockSQL = `DELETE FROM sequencer_locks WHERE name = ? AND worker_id = ?`
+
+// Unlock implements [storage.Leases].
+func (s *Store) Unlock(ctx context.Context, name string, worker storage.ID) error {
+	return s.tx(ctx, fmt.Sprintf("unlock %q", name), time.Time{}, func(_ context.Context, q *session) error {
+		q.queue(unlockSQL, text(name), idArg(worker))
+		return nil
+	})
+}
+
+// Locks implements [storage.Reader].
+func (s *Store) Locks(ctx context.Context) ([]storage.LockState, error) {
+	locks := []storage.LockState{}
+	err := s.read(ctx, "read locks", locksSQL, scanLocks(&locks))
+	return locks, err
+}
