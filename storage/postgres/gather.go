@@ -88,28 +88,38 @@ func (g *gather) take() []*parcel {
 func (g *gather) send(parcels []*parcel) {
 	ctx := context.Background() // Close ends it, see guarded
 	if len(parcels) == 1 {
-		parcels[0].done <- g.store.insertPlain(ctx, parcels[0].rows, nil)
+		parcels[0].done <- g.store.insertPlain(ctx, parcels, nil)
 		return
 	}
-	var rows []storage.Execution
+	rows, written := 0, 0
 	for _, p := range parcels {
-		rows = append(rows, p.rows...)
+		rows += len(p.rows)
 	}
-	written := 0
-	if err := g.store.insertPlain(ctx, rows, &written); err == nil && written == len(rows) {
+	if err := g.store.insertPlain(ctx, parcels, &written); err == nil && written == rows {
 		for _, p := range parcels {
 			p.done <- nil
 		}
 		return
 	}
-	for _, p := range parcels {
-		p.done <- g.store.insertPlain(ctx, p.rows, nil)
+	for i := range parcels {
+		parcels[i].done <- g.store.insertPlain(ctx, parcels[i:i+1], nil)
 	}
 }
 
-// insertPlain writes the rows of a plain request, all or, if one is there already,
-// none, and counts what it wrote.
-func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution, written *int) error {
+// insertPlain writes the rows of plain requests, all or, if those of one are there
+// already, none, and counts what it wrote.
+func (s *Store) insertPlain(ctx context.Context, parcels []*parcel, written *int) error {
+	rows := parcels[0].rows
+	if len(parcels) > 1 {
+		rows = nil
+		for _, p := range parcels {
+			rows = append(rows, p.rows...)
+		}
+	}
+	firsts := make([]storage.ID, len(parcels)) // each tells for its request
+	for i, p := range parcels {
+		firsts[i] = p.rows[0].ID
+	}
 	return s.alone(ctx, "enqueue", time.Time{}, func(ctx context.Context, q *session) error {
 		if written != nil {
 			*written = 0 // a try that failed wrote nothing
@@ -118,7 +128,7 @@ func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution, writt
 		if err := e.prepare(); err != nil {
 			return err
 		}
-		e.queueRows(rows, nil, func(storage.ID) {
+		e.queueRows(rows, nil, firsts, func(storage.ID) {
 			if written != nil {
 				*written++
 			}
