@@ -10,6 +10,7 @@
 //	go run . -who sequencer,river    some contenders
 //	go run . -base river             ratios against another base
 //	go run . -repeat 5 -json out.jsonl
+//	go run . -run drain -who sequencer -profile /tmp/profiles
 //
 // # How to read the result
 //
@@ -26,7 +27,9 @@
 //
 // # What is measured
 //
-//   - insert-8, insert-64: jobs inserted one by one from that many goroutines
+//   - insert-8, insert-64: jobs inserted one by one from that many goroutines; as
+//     with drains, also the CPU it took in the process and, on PostgreSQL, in the
+//     backends that served it, which is what a busy machine says most truly
 //   - insert-bulk: the same jobs a thousand a call, from one goroutine
 //   - drain: a backlog, from the start of the worker until the store has every job
 //     as done; the allocations and the memory of the process that does it; and how
@@ -64,10 +67,11 @@ import (
 
 func main() {
 	if text := os.Getenv(taskVar); text != "" {
+		sampleAllocations()
 		os.Exit(serve(text))
 	}
 	o := options{out: os.Stdout}
-	var works, stores, whos string
+	var works, stores, whos, profiles string
 	flag.StringVar(&works, "run", "", "comma-separated works, or what their names begin with")
 	flag.StringVar(&stores, "store", "", "comma-separated stores: sqlite, postgres, redis, mysql")
 	flag.StringVar(&whos, "who", "", "comma-separated contenders")
@@ -76,7 +80,12 @@ func main() {
 	flag.IntVar(&o.jobs, "jobs", 20_000, "jobs that are inserted and drained")
 	flag.BoolVar(&o.slow, "slow", false, "measure the slow works too")
 	flag.StringVar(&o.json, "json", "", "append the figures to this file, a JSON document a line")
+	flag.StringVar(&profiles, "profile", "", "write CPU and allocation profiles of what is inserted and drained to this directory")
 	flag.Parse()
+	if err := os.Setenv(profileVar, profiles); err != nil { // children inherit it
+		fmt.Fprintln(os.Stderr, "benchmarks:", err)
+		os.Exit(1)
+	}
 	o.works, o.stores, o.whos = list(works), list(stores), list(whos)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -26,6 +26,9 @@ type placeKind struct {
 	remove  func(ctx context.Context, p place) error
 	size    func(ctx context.Context, p place) (bytes int64, err error)
 	settle  func(ctx context.Context, p place) error
+	// processes are those of a local server that work for the place and for nobody
+	// else; nil where there are none.
+	processes func(ctx context.Context, p place) ([]int, error)
 }
 
 // places are the kinds of store, in the order of the output.

@@ -41,6 +41,7 @@ var postgresPlaces = placeKind{
 		}
 		q := u.Query()
 		q.Set("search_path", name)
+		q.Set("application_name", name)
 		u.RawQuery = q.Encode()
 		return u.String(), execPostgres(ctx, "", "CREATE SCHEMA "+name)
 	},
@@ -51,6 +52,17 @@ var postgresPlaces = placeKind{
 		const tables = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class WHERE relkind = 'r' AND relnamespace = $1::regnamespace"
 		err = onPostgres(ctx, p.Address, func(conn *pgx.Conn) error { return conn.QueryRow(ctx, tables, p.Name).Scan(&size) })
 		return size, err
+	},
+	processes: func(ctx context.Context, p place) (pids []int, err error) {
+		const backends = "SELECT pid FROM pg_stat_activity WHERE application_name = $1"
+		err = onPostgres(ctx, "", func(conn *pgx.Conn) error {
+			rows, err := conn.Query(ctx, backends, p.Name)
+			if err == nil {
+				pids, err = pgx.CollectRows(rows, pgx.RowTo[int])
+			}
+			return err
+		})
+		return pids, err
 	},
 	settle: func(ctx context.Context, p place) error {
 		return onPostgres(ctx, p.Address, func(conn *pgx.Conn) error {

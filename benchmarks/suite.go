@@ -145,6 +145,8 @@ func measurements(o options, reachable map[string]string) ([]measurement, error)
 // within tells whether a work has that name, or belongs to that family.
 func within(work, name string) bool { return work == name || strings.HasPrefix(work, name+"-") }
 
+// chosen takes "floor" for all floors.
 func chosen(wanted []string, name string) bool {
-	return len(wanted) == 0 || slices.Contains(wanted, name)
+	family, _, _ := strings.Cut(name, ",")
+	return len(wanted) == 0 || slices.Contains(wanted, family)
 }

@@ -39,6 +39,8 @@ type result struct {
 	Allocations uint64        `json:"allocations,omitempty"`
 	Allocated   uint64        `json:"allocated,omitempty"` // bytes
 	PeakRSS     int64         `json:"peak_rss,omitempty"`  // bytes; 0: not known on this system
+	CPU         time.Duration `json:"cpu,omitempty"`       // of this process
+	ServerCPU   time.Duration `json:"server_cpu,omitempty"`
 	// By number of job, in nanoseconds since 1970: when its insert was called, as its
 	// payload says, and when it returned; when its handler started. 0: never.
 	Called   []int64 `json:"called,omitempty"`
@@ -72,13 +74,13 @@ func (t task) do(ctx context.Context, say func(message)) (r result, err error) {
 	}()
 	switch t.Do {
 	case doInsert:
-		return insertAll(ctx, q, t.Jobs, t.Callers)
+		return metered(ctx, t.Place, func() (result, error) { return insertAll(ctx, q, t.Jobs, t.Callers) })
 	case doBulk:
-		return insertInBulk(ctx, q, t.Jobs)
+		return metered(ctx, t.Place, func() (result, error) { return insertInBulk(ctx, q, t.Jobs) })
 	case doFill:
 		return result{}, fill(ctx, q, t.Jobs)
 	case doDrain:
-		return drainAll(ctx, q, t.Jobs, t.Calls)
+		return metered(ctx, t.Place, func() (result, error) { return drainAll(ctx, q, t.Jobs, t.Calls) })
 	case doListen, doListenAndSend:
 		return listen(ctx, q, t.Jobs, t.Do == doListenAndSend, say)
 	case doSend:

@@ -45,7 +45,7 @@ func inserting(t task) func(context.Context, contender) ([]reading, error) {
 			t := t.at(c, p)
 			t.Prepare = true
 			r, err := finish(ctx, t)
-			return []reading{{"jobs/s", rate(t.Jobs, r.Took)}}, err
+			return append([]reading{{"jobs/s", rate(t.Jobs, r.Took)}}, r.perJob(t.Jobs)...), err
 		})
 	}
 }
@@ -70,6 +70,7 @@ func measureDrain(ctx context.Context, c contender, jobs int) ([]reading, error)
 		if r.PeakRSS > 0 {
 			readings = append(readings, reading{"peak RSS, MiB", float64(r.PeakRSS) / (1 << 20)})
 		}
+		readings = append(readings, r.perJob(jobs)...)
 		return append(readings,
 			reading{"MB per million waiting", float64(waiting) * million},
 			reading{"MB per million done, as the drain leaves it", float64(recorded) * million}), err

@@ -22,15 +22,19 @@ WHERE unique_key = ANY ($2::text[]) AND state = 'pending'
 
 // insertSQL writes rows in the order given, or none if any of the ids asked about
 // is there already: then an earlier call wrote what there was to write. Index: the
-// primary keys of both parts for that, and sequencer_live_unique. Race: of two that
+// primary keys of both parts for that, one look an id, which also a plan that was
+// made while the tables were empty does not turn into reading all of them; and
+// sequencer_live_unique. Race: of two that
 // bring the same key at once one waits for the other's commit and then leaves its
 // row out. The answer names the rows that were written; why others were not, the
 // caller finds out.
 const insertSQL = `
 WITH earlier AS MATERIALIZED (
-	SELECT FROM sequencer_live WHERE id = ANY ($28::uuid[])
+	SELECT FROM unnest($28::uuid[]) AS known (id)
+	CROSS JOIN LATERAL (SELECT FROM sequencer_live l WHERE l.id = known.id LIMIT 1) l
 	UNION ALL
-	SELECT FROM sequencer_history WHERE id = ANY ($28::uuid[])
+	SELECT FROM unnest($28::uuid[]) AS known (id)
+	CROSS JOIN LATERAL (SELECT FROM sequencer_history h WHERE h.id = known.id LIMIT 1) h
 )
 INSERT INTO sequencer_live (
 	id, flow_id, worker_id, undoes, created_at, due_at, deadline_at, min_build, delay_us, retry_for_us, unique_for_us,
@@ -109,7 +113,7 @@ func (e *enqueuing) insert(ctx context.Context, rows []storage.Execution, edges 
 	todo := rows
 	for try := 0; len(todo) > 0; try++ {
 		for _, chunk := range chunks(todo) {
-			e.queueRows(chunk, waits, func(id storage.ID) { delete(left, id) })
+			e.queueRows(chunk, waits, idsOf(chunk), func(id storage.ID) { delete(left, id) })
 		}
 		if err := e.q.flush(ctx); err != nil {
 			return nil, err
@@ -149,8 +153,9 @@ func counted(rows []storage.Execution, edges []storage.Edge, place map[storage.I
 	return waits, nil
 }
 
-// queueRows adds the insertion of rows to the next flush.
-func (e *enqueuing) queueRows(x []storage.Execution, waits map[storage.ID]int32, written func(storage.ID)) {
+// queueRows adds the insertion of rows to the next flush. known are the ids that
+// tell whether rows were written before.
+func (e *enqueuing) queueRows(x []storage.Execution, waits map[storage.ID]int32, known []storage.ID, written func(storage.ID)) {
 	type row = storage.Execution
 	for i := range x {
 		if waits[x[i].ID] == 0 && x[i].Delay <= 0 {
@@ -195,20 +200,15 @@ func (e *enqueuing) queueRows(x []storage.Execution, waits map[storage.ID]int32,
 			}
 			return x.Result
 		}),
-		e.mayRepeat(x))
+		idArray(known))
 }
 
-// mayRepeat returns the ids that tell whether rows were written before. Where none
-// can have been left out as a duplicate, the first tells for all.
-func (e *enqueuing) mayRepeat(rows []storage.Execution) string {
-	if e.plain() {
-		return idArray([]storage.ID{rows[0].ID})
-	}
-	ids := make([]storage.ID, len(rows))
+func idsOf(rows []storage.Execution) []storage.ID {
+	all := make([]storage.ID, len(rows))
 	for i := range rows {
-		ids[i] = rows[i].ID
+		all[i] = rows[i].ID
 	}
-	return idArray(ids)
+	return all
 }
 
 // explain finds out why rows were left out and notes it in their receipts. It

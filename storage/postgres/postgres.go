@@ -202,10 +202,12 @@ func (s *Store) attempt(ctx context.Context, now time.Time, f func(context.Conte
 	return err
 }
 
-// alone runs f, which queues a single statement, without BEGIN and COMMIT.
+// alone runs f, which queues a single statement, without BEGIN and COMMIT: what one
+// flush sends is a transaction of its own accord, and one trip.
 func (s *Store) alone(ctx context.Context, what string, now time.Time, f func(context.Context, *session) error) error {
 	return s.guarded(ctx, what, func(ctx context.Context) error {
 		q := &session{wire: pgxWire{s.pool}, now: micro(now)}
+		q.open()
 		if err := f(ctx, q); err != nil {
 			return err
 		}

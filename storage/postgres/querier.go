@@ -87,9 +87,14 @@ func (q *session) flush(ctx context.Context) error {
 const openSQL = `SELECT now(), set_config('plan_cache_mode', 'force_generic_plan', true),
 	set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)`
 
-// begin queues the beginning of a transaction; q.now is set once it was sent.
+// begin queues the beginning of a transaction.
 func (q *session) begin() {
 	q.queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	q.open()
+}
+
+// open queues openSQL; q.now is set once it was sent.
+func (q *session) open() {
 	q.queueScan(func(r scanner) error {
 		var now time.Time
 		var skip string
