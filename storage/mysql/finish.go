@@ -120,6 +120,12 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 		q.queue(attemptsSQL, tuples{`(?, ?, ?, ?, @sequencer_now - ?, @sequencer_now, ?, ?, ?, ?, ?, ?)`, part})
 	}
 	f.queueStats(q)
+	for i := range r.Outcomes {
+		o := &r.Outcomes[i]
+		for _, name := range o.Unlock {
+			q.queue(unlockSQL, text(name), idArg(r.Worker), idArg(o.ID), o.Delivery)
+		}
+	}
 	if r.Claim == nil {
 		return nil
 	}

@@ -11,13 +11,17 @@ import (
 // lockHolderSQL reads a lock and its holder by primary keys. Lock: both rows, waiting
 // for a renewal under way: if it comes in time, the holder lives. Of several takers
 // of a free lock one writes it, and the others fail on its primary key and look again.
-const lockHolderSQL = `SELECT k.name, k.flow_id, k.acquired_at, ` + workerColumns + `
+const lockHolderSQL = `SELECT k.name, k.execution_id, k.delivery, k.flow_id, k.acquired_at, k.free_at, ` + workerColumns + `
 FROM sequencer_locks k JOIN sequencer_workers w ON w.id = k.worker_id WHERE k.name = ? FOR UPDATE`
 
-const takeLockSQL = `INSERT INTO sequencer_locks (name, worker_id, flow_id, acquired_at) VALUES (?, ?, ?, @sequencer_now)`
+const (
+	takeLockSQL = `
+INSERT INTO sequencer_locks (name, worker_id, execution_id, delivery, flow_id, acquired_at, free_at) VALUES (?, ?, ?, ?, ?, @sequencer_now, @sequencer_now + ?)`
+	expiredSQL = `DELETE FROM sequencer_locks WHERE name = ?`
+)
 
 // locksSQL reads locks and their holders by primary keys.
-const locksSQL = `SELECT k.name, k.flow_id, k.acquired_at, ` + workerColumns + `
+const locksSQL = `SELECT k.name, k.execution_id, k.delivery, k.flow_id, k.acquired_at, k.free_at, ` + workerColumns + `
 FROM sequencer_locks k JOIN sequencer_workers w ON w.id = k.worker_id ORDER BY k.name`
 
 // Lock implements [storage.Leases]. Only a worker that has left loses a lock, so a
@@ -31,17 +35,19 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 		}
 		if len(held) > 0 {
 			w := held[0].Worker
-			switch {
-			case w.ID == r.Worker:
+			switch l := held[0]; {
+			case !l.FreeAt.IsZero() && !q.now.Before(l.FreeAt):
+				q.queue(expiredSQL, text(r.Name))
+			case w.ID == r.Worker && l.Execution == r.Execution && l.Delivery == r.Delivery:
 				return nil
-			case w.LeftAt.IsZero() && (w.LeaseUntil.IsZero() || q.now.Before(w.LeaseUntil)):
-				return &storage.LockedError{Lock: held[0]}
+			case w.ID == r.Worker, w.LeftAt.IsZero() && (w.LeaseUntil.IsZero() || q.now.Before(w.LeaseUntil)):
+				return &storage.LockedError{Lock: l}
 			case w.LeftAt.IsZero():
 				q.queue(burySQL, idList{w.ID})
 			}
 			q.queue(freeSQL, idList{w.ID})
 		}
-		q.queue(takeLockSQL, text(r.Name), idArg(r.Worker), idArg(r.Flow))
+		q.queue(takeLockSQL, text(r.Name), idArg(r.Worker), idArg(r.Execution), r.Delivery, idArg(r.Flow), numberArg(r.For.Microseconds()))
 		return nil
 	})
 }
@@ -50,19 +56,19 @@ func scanLocks(locks *[]storage.LockState) func(scanner) error {
 	return func(r scanner) error {
 		var l storage.LockState
 		var err error
-		l.Worker, err = scanWorker(r, &l.Name, idScan{&l.Flow}, instant{&l.AcquiredAt})
+		l.Worker, err = scanWorker(r, &l.Name, idScan{&l.Execution}, &l.Delivery, idScan{&l.Flow}, instant{&l.AcquiredAt}, instant{&l.FreeAt})
 		*locks = append(*locks, l)
 		return err
 	}
 }
 
-// unlockSQL frees a lock by primary key, if it is the worker's.
-const unlockSQL = `DELETE FROM sequencer_locks WHERE name = ? AND worker_id = ?`
+// unlockSQL frees a lock by primary key, if it is the worker's for this delivery.
+const unlockSQL = `DELETE FROM sequencer_locks WHERE name = ? AND worker_id = ? AND execution_id <=> ? AND delivery = ?`
 
 // Unlock implements [storage.Leases].
-func (s *Store) Unlock(ctx context.Context, name string, worker storage.ID) error {
-	return s.tx(ctx, fmt.Sprintf("unlock %q", name), time.Time{}, func(_ context.Context, q *session) error {
-		q.queue(unlockSQL, text(name), idArg(worker))
+func (s *Store) Unlock(ctx context.Context, r storage.UnlockRequest) error {
+	return s.tx(ctx, fmt.Sprintf("unlock %q", r.Name), time.Time{}, func(_ context.Context, q *session) error {
+		q.queue(unlockSQL, text(r.Name), idArg(r.Worker), idArg(r.Execution), r.Delivery)
 		return nil
 	})
 }

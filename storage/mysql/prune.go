@@ -60,6 +60,7 @@ func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) 
 	var old idList
 	err := s.tx(ctx, "prune", r.Now, func(ctx context.Context, q *session) error {
 		old = nil
+		q.queue(pruneLimitsSQL)
 		completed, failed, others := r.Completed.Microseconds(), r.Failed.Microseconds(), r.Others.Microseconds()
 		var limit int64 = math.MaxInt64
 		if r.Limit > 0 {

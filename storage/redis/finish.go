@@ -39,6 +39,7 @@ type finishing struct {
 	request       *storage.FinishRequest
 	outcomes      []byte
 	queues, stats texts
+	unlock        texts // owner, then name
 	arrivals      wake.Arrivals
 }
 
@@ -63,6 +64,9 @@ func (f *finishing) pack(ctx context.Context, s *Store) (simple bool, _ error) {
 			of = &storage.Execution{} // there is no such row, so the fence will refuse it
 		}
 		f.add(o, of)
+		for _, name := range o.Unlock {
+			f.unlock.number(string(lockOwner{f.request.Worker, o.ID, o.Delivery}.encode()) + name)
+		}
 	}
 	return true, nil
 }
@@ -194,7 +198,7 @@ func (f *finishing) run(ctx context.Context, s *Store, done *storage.Finished) e
 	}
 	args := make([]any, 0, 8+len(f.queues.list)+len(f.stats.list))
 	args = append(args, given(r.Now), r.Worker[:], s.message(&f.arrivals), claim, f.outcomes)
-	args = f.stats.appendTo(f.queues.appendTo(args))
+	args = f.unlock.appendTo(f.stats.appendTo(f.queues.appendTo(args)))
 	code, rest, err := s.verb(ctx, &finishScript, args...)
 	if err != nil {
 		return err

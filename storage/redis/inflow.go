@@ -279,8 +279,18 @@ func (s *Store) finishInFlow(ctx context.Context, r storage.FinishRequest) (stor
 			u.claim = &claim
 		}
 		var err error
-		done.Applied, done.Flows, err = u.finish(ctx, &r)
-		return err
+		if done.Applied, done.Flows, err = u.finish(ctx, &r); err != nil {
+			return err
+		}
+		for i := range r.Outcomes {
+			o := &r.Outcomes[i]
+			for _, name := range o.Unlock {
+				if err := u.unlock(ctx, name, lockOwner{r.Worker, o.ID, o.Delivery}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
 	})
 	done.Claimed = claimed
 	return done, err

@@ -97,6 +97,9 @@ const pruneAtATime = 1000
 func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) {
 	n := 0
 	err := s.guarded(ctx, "prune", func(ctx context.Context) error {
+		if _, err := s.unit(ctx, r.Now, func(ctx context.Context, u *unit) error { return u.pruneLimits(ctx) }); err != nil {
+			return err
+		}
 		least := time.Duration(0)
 		for _, age := range []time.Duration{r.Completed, r.Failed, r.Others} {
 			if age > 0 && (least == 0 || age < least) {

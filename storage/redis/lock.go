@@ -11,20 +11,39 @@ import (
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// heldLock is what stands under a lock's name: holder, flow, instant.
+// lockOwner is who holds a lock; it is how the value under the lock's name begins.
+type lockOwner struct {
+	worker, execution storage.ID
+	delivery          int
+}
+
+func (o lockOwner) encode() []byte {
+	return binary.LittleEndian.AppendUint64(append(append([]byte(nil), o.worker[:]...), o.execution[:]...), uint64(o.delivery))
+}
+
+// heldLock is what stands under a lock's name.
 type heldLock struct {
-	worker, flow storage.ID
-	at           time.Time
+	lockOwner
+	flow   storage.ID
+	at     time.Time
+	freeAt time.Time
 }
 
 func (l heldLock) encode() []byte {
-	b := append(l.worker[:], l.flow[:]...)
-	return binary.LittleEndian.AppendUint64(b, uint64(micro(l.at)))
+	b := append(l.lockOwner.encode(), l.flow[:]...)
+	b = binary.LittleEndian.AppendUint64(b, uint64(micro(l.at)))
+	return binary.LittleEndian.AppendUint64(b, uint64(micro(l.freeAt)))
 }
 
 func lockOf(held string) heldLock {
 	d := decoder{b: []byte(held)}
-	return heldLock{d.id(), d.id(), d.time()}
+	return heldLock{lockOwner{d.id(), d.id(), int(d.int64())}, d.id(), d.time(), d.time()}
+}
+
+func (l heldLock) state(name string, w storage.Worker) storage.LockState {
+	return storage.LockState{
+		Name: name, Worker: w, Execution: l.execution, Delivery: l.delivery, Flow: l.flow, AcquiredAt: l.at, FreeAt: l.freeAt,
+	}
 }
 
 // Lock implements [storage.Leases].
@@ -39,8 +58,9 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 			if err != nil {
 				return err
 			}
-			if holder := lockOf(held); taken {
-				if holder.worker == r.Worker {
+			own := lockOwner{r.Worker, r.Execution, r.Delivery}
+			if holder := lockOf(held); taken && (holder.freeAt.IsZero() || u.now.Before(holder.freeAt)) {
+				if holder.lockOwner == own {
 					return nil
 				}
 				err := u.alive(ctx, holder.worker)
@@ -51,7 +71,11 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 					return err
 				}
 			}
-			u.commands.add("HSET", s.key("locks"), r.Name, heldLock{r.Worker, r.Flow, u.now}.encode())
+			l := heldLock{lockOwner: own, flow: r.Flow, at: u.now}
+			if r.For > 0 {
+				l.freeAt = u.now.Add(r.For).Truncate(time.Microsecond)
+			}
+			u.commands.add("HSET", s.key("locks"), r.Name, l.encode())
 			return nil
 		})
 		return err
@@ -63,25 +87,29 @@ func (s *Store) lockedError(ctx context.Context, name string, l heldLock) error 
 	if err != nil {
 		return err
 	}
-	state := storage.LockState{Name: name, Worker: storage.Worker{ID: l.worker}, Flow: l.flow, AcquiredAt: l.at}
+	w := storage.Worker{ID: l.worker}
 	if len(workers) == 1 {
-		state.Worker = workers[0]
+		w = workers[0]
 	}
-	return &storage.LockedError{Lock: state}
+	return &storage.LockedError{Lock: l.state(name, w)}
 }
 
 // Unlock implements [storage.Leases].
-func (s *Store) Unlock(ctx context.Context, name string, worker storage.ID) error {
+func (s *Store) Unlock(ctx context.Context, r storage.UnlockRequest) error {
 	return s.guarded(ctx, "unlock", func(ctx context.Context) error {
 		_, err := s.unit(ctx, time.Time{}, func(ctx context.Context, u *unit) error {
-			held, taken, err := u.field(ctx, "locks", name)
-			if err == nil && taken && lockOf(held).worker == worker {
-				u.commands.add("HDEL", s.key("locks"), name)
-			}
-			return err
+			return u.unlock(ctx, r.Name, lockOwner{r.Worker, r.Execution, r.Delivery})
 		})
 		return err
 	})
+}
+
+func (u *unit) unlock(ctx context.Context, name string, owner lockOwner) error {
+	held, taken, err := u.field(ctx, "locks", name)
+	if err == nil && taken && lockOf(held).lockOwner == owner {
+		u.commands.add("HDEL", u.s.key("locks"), name)
+	}
+	return err
 }
 
 // Locks implements [storage.Reader].
@@ -110,7 +138,7 @@ func (s *Store) Locks(ctx context.Context) ([]storage.LockState, error) {
 			if !known {
 				w.ID = l.worker
 			}
-			found = append(found, storage.LockState{Name: name, Worker: w, Flow: l.flow, AcquiredAt: l.at})
+			found = append(found, l.state(name, w))
 		}
 		return nil
 	})

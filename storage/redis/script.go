@@ -45,6 +45,7 @@ var (
 	commitScript     = newScript(true, "", "claimed", "commit")
 	checkpointScript = newScript(false, "", "checkpoint")
 	renewScript      = newScript(false, "", "renew")
+	takeScript       = newScript(true, "", "take")
 	openScript       = newScript(false, "", "open")
 	rowsScript       = newScript(false, " flags=no-writes", "rows")
 )

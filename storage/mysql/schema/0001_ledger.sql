@@ -222,12 +222,27 @@ CREATE TABLE IF NOT EXISTS sequencer_workers (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET binary;
 
 CREATE TABLE IF NOT EXISTS sequencer_locks (
-    name        VARBINARY(255) NOT NULL PRIMARY KEY,
-    worker_id   BINARY(16)     NOT NULL,
-    flow_id     BINARY(16),
-    acquired_at BIGINT         NOT NULL,
+    name         VARBINARY(255) NOT NULL PRIMARY KEY,
+    worker_id    BINARY(16)     NOT NULL,
+    execution_id BINARY(16),
+    delivery     INT            NOT NULL,
+    flow_id      BINARY(16),
+    acquired_at  BIGINT         NOT NULL,
+    free_at      BIGINT,
     KEY sequencer_locks_worker (worker_id)
 ) ENGINE=InnoDB DEFAULT CHARACTER SET binary;
+
+-- Counters of limits, by window; an empty one has used 0.
+CREATE TABLE IF NOT EXISTS sequencer_limits (
+    name      VARBINARY(255) NOT NULL,
+    by_key    VARBINARY(512) NOT NULL,
+    n         BIGINT         NOT NULL,
+    window_us BIGINT         NOT NULL,
+    ends_at   BIGINT         NOT NULL,
+    used      INT            NOT NULL,
+    PRIMARY KEY (name, by_key, n, window_us),
+    KEY sequencer_limits_ends (ends_at)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET binary;
 
 -- Few rows, read whole by each claim from a queue that is not private.
 CREATE TABLE IF NOT EXISTS sequencer_pauses (

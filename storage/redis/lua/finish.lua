@@ -1,7 +1,8 @@
 -- Records outcomes of executions that belong to no flow and undo nothing, and claims.
 -- KEYS  1 prefix
 -- ARGV  1 now or "", 2 worker, 3 what to publish or "", 4 claim request or "", 5 outcomes, 6 number of queues, then these,
---       number of statistics, these (queue NUL name NUL ending)
+--       number of statistics, these (queue NUL name NUL ending), number of locks to free, these (40 bytes of their owner,
+--       then the name)
 -- An outcome: id (16), delivery (4), state (1), what (1: 1 excuse, 2 home, 4 park, 8 for now), errors (4), losses (4),
 -- delay (8), ran (8), queue (4), statistic (4, 0 none), priority (1), number of parts (1), and these: kind (1), length (4),
 -- bytes. Parts: "r" reason, "e" error, "a" attempt, "o" result, "p" progress, "l" the lane to park in.
@@ -17,7 +18,7 @@ local function texts()
 	at = at + 1 + #list
 	return list
 end
-local queues, stats = texts(), texts()
+local queues, stats, locks = texts(), texts(), texts()
 
 local OUTCOME = '<c16I4BBI4I4i8i8I4I4BB'
 local ids, here = {}, 1
@@ -161,6 +162,11 @@ if next(sums) then
 		if sum[2] > 0 then call('HINCRBY', key, stats[stat] .. '\0r', sum[2]) end
 		if sum[3] > 0 then call('HINCRBY', key, stats[stat] .. '\0w', sum[3]) end
 	end
+end
+for _, lock in ipairs(locks) do
+	local name = sub(lock, 41)
+	local held = call('HGET', P .. 'locks', name)
+	if held and sub(held, 1, 40) == sub(lock, 1, 40) then call('HDEL', P .. 'locks', name) end
 end
 if ARGV[3] ~= '' then call('PUBLISH', P .. 'wake', ARGV[3]) end
 local got = ''
