@@ -26,48 +26,60 @@ INSERT INTO sequencer_limits (name, by_key, n, window_us, ends_at, used) VALUES 
 // sequencer_limits_ends.
 const pruneLimitsSQL = `DELETE FROM sequencer_limits WHERE ends_at <= @sequencer_now ORDER BY ends_at LIMIT 1000`
 
-// Take implements [storage.Leases].
+// Take implements [storage.Leases]. Those who take at the same time share a
+// transaction.
 func (s *Store) Take(ctx context.Context, r storage.TakeRequest) (storage.Taken, error) {
-	var taken storage.Taken
 	if err := r.Validate(); err != nil {
-		return taken, explained("take", err)
+		return storage.Taken{}, explained("take", err)
 	}
-	err := s.tx(ctx, "take", r.Now, func(ctx context.Context, q *session) (err error) {
-		taken, err = take(ctx, q, r)
-		return err
-	})
-	return taken, err
+	if r.Now.IsZero() {
+		return s.takers.Take(ctx, r)
+	}
+	all, err := s.takeAll(ctx, []storage.TakeRequest{r})
+	if err != nil {
+		return storage.Taken{}, err
+	}
+	return all[0], nil
 }
 
-func take(ctx context.Context, q *session, r storage.TakeRequest) (storage.Taken, error) {
-	order := make([]int, len(r.Limits))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return compareLimits(r.Limits[a], r.Limits[b]) })
-	counters := make([]window.Counter, len(r.Limits))
-	for _, i := range order {
-		query, key := limitSQL, limitKey(r.Limits[i])
-		if r.Action != storage.TakeLook {
+// takeAll serves requests of one instant, see [gather.TakeAll].
+func (s *Store) takeAll(ctx context.Context, requests []storage.TakeRequest) (all []storage.Taken, _ error) {
+	err := s.tx(ctx, "take", requests[0].Now, func(ctx context.Context, q *session) (err error) {
+		all, err = take(ctx, q, requests)
+		return err
+	})
+	return all, err
+}
+
+func take(ctx context.Context, q *session, requests []storage.TakeRequest) ([]storage.Taken, error) {
+	limits, changes := window.Limits(requests)
+	slices.SortFunc(limits, compareLimits)
+	counters := make(map[storage.Limit]window.Counter, len(limits))
+	for _, l := range limits {
+		query, key := limitSQL, limitKey(l)
+		if changes {
 			q.queue(makeLimitSQL, key...)
 			query = lockLimitSQL
 		}
-		q.queueScan(func(from scanner) error { return from.Scan(instant{&counters[i].EndsAt}, &counters[i].Used) }, query, key...)
+		q.queueScan(func(from scanner) error {
+			var c window.Counter
+			err := from.Scan(instant{&c.EndsAt}, &c.Used)
+			counters[l] = c
+			return err
+		}, query, key...)
 	}
 	if err := q.flush(ctx); err != nil {
-		return storage.Taken{}, err
+		return nil, err
 	}
-	taken, changed := window.Take(q.now, r, counters)
-	for _, i := range order {
-		if c := counters[i]; changed {
-			var ends int64
-			if c.Used > 0 {
-				ends = c.EndsAt.UnixMicro()
-			}
-			q.queue(saveLimitSQL, append([]any{ends, c.Used}, limitKey(r.Limits[i])...)...)
+	all, changed := window.TakeAll(q.now, requests, counters)
+	for _, l := range changed {
+		var ends int64
+		if c := counters[l]; c.Used > 0 {
+			ends = c.EndsAt.UnixMicro()
 		}
+		q.queue(saveLimitSQL, append([]any{ends, counters[l].Used}, limitKey(l)...)...)
 	}
-	return taken, nil
+	return all, nil
 }
 
 func limitKey(l storage.Limit) []any {

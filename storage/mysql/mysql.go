@@ -73,6 +73,7 @@ type Store struct {
 	ending context.Context        // done when the store is closed
 	end    context.CancelFunc
 	gather *gather.Gather
+	takers *gather.Takers
 
 	watchers wake.Watchers
 }
@@ -95,7 +96,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err := s.pool.PingContext(ctx); err != nil {
 		return nil, errors.Join(&unreachableError{server.config, err}, s.pool.Close())
 	}
-	s.gather = gather.New(s.insertPlain)
+	s.gather, s.takers = gather.New(s.insertPlain), gather.NewTakers(s.takeAll)
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.db = sync.OnceValue(func() *sql.DB {
 		s.dbUsed.Store(true)

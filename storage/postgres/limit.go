@@ -47,53 +47,57 @@ const pruneLimitsSQL = `
 DELETE FROM sequencer_limits WHERE (name, key, n, window_us) IN (
 	SELECT name, key, n, window_us FROM sequencer_limits WHERE ends_at <= coalesce($1::timestamptz, now()) LIMIT 1000 FOR UPDATE SKIP LOCKED)`
 
-// Take implements [storage.Leases]. Its commit does not wait for the disk: what a
-// crash of the server can take from a counter is the last fraction of a second.
+// Take implements [storage.Leases]. Those who take at the same time share a
+// transaction. Its commit does not wait for the disk: what a crash of the server can
+// take from a counter is the last fraction of a second.
 func (s *Store) Take(ctx context.Context, r storage.TakeRequest) (storage.Taken, error) {
-	var taken storage.Taken
 	if err := r.Validate(); err != nil {
-		return taken, explained("take", err)
+		return storage.Taken{}, explained("take", err)
 	}
-	err := s.tx(ctx, "take", r.Now, func(ctx context.Context, q *session) (err error) {
+	if r.Now.IsZero() {
+		return s.takers.Take(ctx, r)
+	}
+	all, err := s.takeAll(ctx, []storage.TakeRequest{r})
+	if err != nil {
+		return storage.Taken{}, err
+	}
+	return all[0], nil
+}
+
+// takeAll serves requests of one instant, see [gather.TakeAll].
+func (s *Store) takeAll(ctx context.Context, requests []storage.TakeRequest) (all []storage.Taken, _ error) {
+	err := s.tx(ctx, "take", requests[0].Now, func(ctx context.Context, q *session) (err error) {
 		q.queue("SET LOCAL synchronous_commit = off")
-		taken, err = take(ctx, q, r)
+		all, err = take(ctx, q, requests)
 		return err
 	})
-	return taken, err
+	return all, err
 }
 
-func take(ctx context.Context, q *session, r storage.TakeRequest) (storage.Taken, error) {
-	var found map[storage.Limit]window.Counter
+func take(ctx context.Context, q *session, requests []storage.TakeRequest) ([]storage.Taken, error) {
+	limits, changes := window.Limits(requests)
 	for range maxTries {
 		query := limitsSQL
-		if r.Action != storage.TakeLook {
-			q.queue(makeLimitsSQL, limitColumns(r.Limits)...)
+		if changes {
+			q.queue(makeLimitsSQL, limitColumns(limits)...)
 			query = lockLimitsSQL
 		}
-		found = make(map[storage.Limit]window.Counter, len(r.Limits))
-		if err := q.each(ctx, scanLimits(found), query, limitColumns(r.Limits)...); err != nil {
-			return storage.Taken{}, err
+		counters := make(map[storage.Limit]window.Counter, len(limits))
+		if err := q.each(ctx, scanLimits(counters), query, limitColumns(limits)...); err != nil {
+			return nil, err
 		}
-		if len(found) == len(r.Limits) || r.Action == storage.TakeLook {
-			return settleLimits(q, r, found), nil
+		if changes && len(counters) < len(limits) {
+			continue // pruned between the two statements, so not locked
 		}
-		// Pruned between the two statements: nothing is locked then.
+		all, changed := window.TakeAll(q.now, requests, counters)
+		if len(changed) > 0 {
+			q.queue(saveLimitsSQL, append(limitColumns(changed),
+				timeColumn(changed, func(l *storage.Limit) time.Time { return counters[*l].EndsAt }),
+				column(changed, func(l *storage.Limit) int32 { return int32(counters[*l].Used) }))...)
+		}
+		return all, nil
 	}
-	return storage.Taken{}, errors.New("the counters went away too often")
-}
-
-func settleLimits(q *session, r storage.TakeRequest, found map[storage.Limit]window.Counter) storage.Taken {
-	counters := make([]window.Counter, len(r.Limits))
-	for i, l := range r.Limits {
-		counters[i] = found[l]
-	}
-	taken, changed := window.Take(q.now, r, counters)
-	if changed {
-		q.queue(saveLimitsSQL, append(limitColumns(r.Limits),
-			timeColumn(counters, func(c *window.Counter) time.Time { return c.EndsAt }),
-			column(counters, func(c *window.Counter) int32 { return int32(c.Used) }))...)
-	}
-	return taken
+	return nil, errors.New("the counters went away too often")
 }
 
 func limitColumns(limits []storage.Limit) []any {

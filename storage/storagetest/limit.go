@@ -75,6 +75,31 @@ var limitRules = []rule{
 		}
 		l.looks(time.Minute, []int{5, 5}, limits...)
 	}},
+	{"Q3.14 the same by the store's own clock, where those who meet may share a call", func(t *testing.T, l *lab) {
+		few, many := storage.Limit{Name: "few", N: 5, Window: time.Hour}, storage.Limit{Name: "many", N: 60, Window: time.Hour}
+		var in, inMany atomic.Int32
+		l.race(func(ctx context.Context, _ storage.ID) error {
+			for n := range 8 {
+				limits, counter := []storage.Limit{many, few}, &in
+				if n%2 == 0 {
+					limits, counter = []storage.Limit{many}, &inMany
+				}
+				taken, err := l.store.Take(ctx, storage.TakeRequest{Limits: limits})
+				if err != nil {
+					return err
+				}
+				if taken.Wait == 0 {
+					counter.Add(1)
+				} else if taken.Wait > time.Hour {
+					t.Errorf("a wait of %s for windows of an hour", taken.Wait)
+				}
+			}
+			return nil
+		})
+		if in.Load() != 5 || inMany.Load() != 4*racers {
+			t.Errorf("%d got into both and %d into the large one alone; want 5 and %d", in.Load(), inMany.Load(), 4*racers)
+		}
+	}},
 	{"Q3.15 a limit of 0 lets nobody in, ever", func(t *testing.T, l *lab) {
 		none := storage.Limit{Name: "api", N: 0, Window: time.Second}
 		one := storage.Limit{Name: "api", N: 1, Window: time.Second}

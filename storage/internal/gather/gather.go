@@ -1,5 +1,5 @@
-// Package gather lets callers who enqueue at the same time share a call of the
-// database, for any backend.
+// Package gather lets callers who come at the same time share a call of the database,
+// for any backend.
 //
 // There is no timer: a call that finds nobody at it goes at once, and what arrives
 // while the calls under way are answered goes together in the next.
@@ -7,7 +7,6 @@ package gather
 
 import (
 	"context"
-	"sync"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -19,28 +18,26 @@ const MaxRows = 1000
 // maxBytes bounds the inputs of the rows of one call, but for those of one caller.
 const maxBytes = 4 << 20
 
-// maxCalls is how many calls are under way at a time: with two, one is prepared
-// while the other is waited for.
-const maxCalls = 2
-
 // Write writes the rows of plain requests, whose first rows are at the given places,
 // and returns how many it wrote: all, or fewer if one of the requests was written
 // before, which its first row tells. A single request that was written before is no
 // error.
 type Write func(ctx context.Context, rows []storage.Execution, first []int) (written int, err error)
 
-// Gather is where callers meet. Use [New].
+// Gather is where those meet who enqueue. Use [New].
 type Gather struct {
 	write Write
-
-	mu      sync.Mutex // guards the rest
-	waiting []*parcel
-	calls   int // goroutines at work
+	meet  together[*parcel]
 }
 
 // New makes a place to meet. Its calls have a context without end: whoever closes
 // the database ends them.
-func New(write Write) *Gather { return &Gather{write: write} }
+func New(write Write) *Gather {
+	g := &Gather{write: write}
+	g.meet.size = func(p *parcel) size { return size{len(p.rows), p.bytes} }
+	g.meet.send = g.send
+	return g
+}
 
 // parcel is what one caller brought.
 type parcel struct {
@@ -60,48 +57,13 @@ func (g *Gather) Enqueue(ctx context.Context, rows []storage.Execution) error {
 	for i := range rows {
 		p.bytes += len(rows[i].Input)
 	}
-	g.mu.Lock()
-	g.waiting = append(g.waiting, p)
-	if g.calls < maxCalls {
-		g.calls++
-		go g.run() //nolint:contextcheck // it serves many callers, and ends when nobody waits
-	}
-	g.mu.Unlock()
+	g.meet.add(p) //nolint:contextcheck // it serves many callers, and ends when nobody waits
 	select {
 	case err := <-p.done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-func (g *Gather) run() {
-	for {
-		parcels := g.take()
-		if parcels == nil {
-			return
-		}
-		g.send(parcels)
-	}
-}
-
-// take removes what one call can carry; nil ends the goroutine.
-func (g *Gather) take() []*parcel {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.waiting) == 0 {
-		g.calls--
-		return nil
-	}
-	n, rows, bytes := 1, len(g.waiting[0].rows), g.waiting[0].bytes
-	for n < len(g.waiting) && rows+len(g.waiting[n].rows) <= MaxRows && bytes+g.waiting[n].bytes <= maxBytes {
-		rows += len(g.waiting[n].rows)
-		bytes += g.waiting[n].bytes
-		n++
-	}
-	parcels := g.waiting[:n:n]
-	g.waiting = g.waiting[n:]
-	return parcels
 }
 
 // send writes parcels in one call. Where that does not write all of them, one is a

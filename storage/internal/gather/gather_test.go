@@ -3,6 +3,7 @@ package gather_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -130,5 +131,51 @@ func TestACallerDoesNotWaitLongerThanItsContext(t *testing.T) {
 			t.Errorf("told %v after %d calls, want none for a context that is done", err, len(d.calls))
 		}
 		close(d.open)
+	})
+}
+
+func TestThoseWhoTakeAtTheSameTimeShareACall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls [][]string
+		open := make(chan struct{})
+		g := gather.NewTakers(func(_ context.Context, requests []storage.TakeRequest) ([]storage.Taken, error) {
+			var names []string
+			answers := make([]storage.Taken, len(requests))
+			for i, r := range requests {
+				names = append(names, r.Limits[0].Name)
+				answers[i].Used = []int{r.Limits[0].N}
+			}
+			calls = append(calls, names)
+			<-open
+			if len(calls) == 4 {
+				return nil, errBad
+			}
+			return answers, nil
+		})
+		var all sync.WaitGroup
+		used, errs := make([]int, 5), make([]error, 5)
+		for i := range 5 {
+			all.Go(func() {
+				taken, err := g.Take(t.Context(), storage.TakeRequest{Limits: []storage.Limit{{Name: string(rune('a' + i)), N: i}}})
+				if errs[i] = err; err == nil {
+					used[i] = taken.Used[0]
+				}
+			})
+			synctest.Wait()
+		}
+		close(open)
+		all.Wait()
+		if got, want := fmt.Sprint(calls), "[[a] [b] [c d e]]"; got != want {
+			t.Errorf("calls %s, want %s", got, want)
+		}
+		if got, want := fmt.Sprint(used, errs), "[0 1 2 3 4] [<nil> <nil> <nil> <nil> <nil>]"; got != want {
+			t.Errorf("answers %s, want %s", got, want)
+		}
+		all.Go(func() { _, errs[0] = g.Take(t.Context(), storage.TakeRequest{Limits: []storage.Limit{{Name: "x"}}}) })
+		all.Wait()
+		if !errors.Is(errs[0], errBad) {
+			t.Errorf("got %v, want what the call came to", errs[0])
+		}
 	})
 }

@@ -64,3 +64,44 @@ func count(now time.Time, limits []storage.Limit, counters []Counter) {
 		counters[i].Used++
 	}
 }
+
+// TakeAll decides about requests one after the other, over the counters of all their
+// limits, and returns which of these have to be written.
+func TakeAll(now time.Time, requests []storage.TakeRequest, counters map[storage.Limit]Counter) (all []storage.Taken, changed []storage.Limit) {
+	all = make([]storage.Taken, len(requests))
+	written := map[storage.Limit]bool{}
+	for i, r := range requests {
+		own := make([]Counter, len(r.Limits))
+		for j, l := range r.Limits {
+			own[j] = counters[l]
+		}
+		var write bool
+		if all[i], write = Take(now, r, own); !write {
+			continue
+		}
+		for j, l := range r.Limits {
+			counters[l] = own[j]
+			if !written[l] {
+				written[l] = true
+				changed = append(changed, l)
+			}
+		}
+	}
+	return all, changed
+}
+
+// Limits lists the limits of all requests, each once, and whether any request may
+// change its counters.
+func Limits(requests []storage.TakeRequest) (limits []storage.Limit, changes bool) {
+	seen := map[storage.Limit]bool{}
+	for _, r := range requests {
+		changes = changes || r.Action != storage.TakeLook
+		for _, l := range r.Limits {
+			if !seen[l] {
+				seen[l] = true
+				limits = append(limits, l)
+			}
+		}
+	}
+	return limits, changes
+}
