@@ -8,14 +8,16 @@ import (
 )
 
 // Forget deletes an execution that is over, with its attempts and tags. It is named
-// by id, or by operation: the newest execution, of a dispatched one the newest that
-// failed. What runs know an ordered operation by is kept, and so is a member of a
+// by id, or by operation: its newest execution that failed. What runs know an ordered operation by is kept, and so is a member of a
 // flow that is not over; flows keep their counts (Q10.24). reason goes into the
 // audit log.
 func (s *Sequencer) Forget(ctx context.Context, nameOrID, reason string) error {
 	row, err := s.failedOne(ctx, nameOrID)
 	if err != nil {
 		return err
+	}
+	if row.State != storage.Failed && row.State != storage.Interrupted && row.Name == s.present(nameOrID) {
+		return fmt.Errorf("%s has not failed: to forget an execution that ended otherwise, give its id", nameOrID)
 	}
 	if _, err := s.store.Operate(ctx, storage.Order{
 		Action: storage.ActForget, IDs: []storage.ID{row.ID}, Actor: s.cfg.Actor, Reason: reason,

@@ -124,9 +124,11 @@ func (noLedger) missing() error { return &storage.SchemaError{Schema: storage.Sc
 func (n noLedger) Queues(context.Context, time.Time) ([]storage.QueueState, error) {
 	return nil, n.missing()
 }
+
 func (n noLedger) Executions(context.Context, storage.Filter) ([]storage.Execution, error) {
 	return nil, n.missing()
 }
+
 func (n noLedger) Operate(context.Context, storage.Order) ([]storage.Execution, error) {
 	return nil, n.missing()
 }

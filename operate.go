@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -97,8 +98,8 @@ func (s *Sequencer) find(ctx context.Context, nameOrID string) (storage.Executio
 			filters = append(filters, storage.Filter{Name: former, Limit: 1})
 		}
 	}
-	if len(nameOrID) >= 8 && isIDPrefix(nameOrID) {
-		filters = append(filters, storage.Filter{IDPrefix: nameOrID, Limit: 2})
+	if id := strings.ToLower(nameOrID); len(id) >= 8 && isIDPrefix(id) {
+		filters = append(filters, storage.Filter{IDPrefix: id, Limit: 2})
 	}
 	for _, f := range filters {
 		if f.Name != "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -87,7 +88,9 @@ func newBank(t *testing.T, l *lab) *bank {
 	}, sequencer.OnQueue("low"))
 	l.open()
 	for i := range 5 {
-		b.enqueue(func(int) sequencer.Operation { return b.charge(charge{N: i, Tag: map[bool]string{true: "vip"}[i == 4]}) }, 1)
+		b.enqueue(func(int) sequencer.Operation {
+			return b.charge(charge{N: i, Tag: map[bool]string{true: "vip"}[i == 4]})
+		}, 1)
 	}
 	b.enqueue(func(i int) sequencer.Operation { return b.refund(count{i}) }, 2)
 	if err := l.Work(t.Context(), sequencer.WorkerConfig{Queues: []string{"default", "low"}, Slots: 1, StopWhenEmpty: true}); err != nil {
@@ -317,6 +320,30 @@ func TestForgetDeletesWhatIsOverAndNothingElse(t *testing.T) {
 			t.Errorf("audit: %s", diff)
 		}
 		l.wantStates(map[string]int{"charge failed": 4, "charge pending": 1})
+	})
+}
+
+func TestAPrefixOfAnIDMustFitOneExecution(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // in a bubble ids of one moment begin alike
+		b := newBank(t, newLab(t))
+		id := b.failed(sequencer.Selection{})[0].ID.String()
+		for entrance, do := range map[string]func(id string) error{
+			"retry":  func(id string) error { return b.Retry(t.Context(), id, "") },
+			"forget": func(id string) error { return b.Forget(t.Context(), id, "") },
+			"why":    func(id string) error { _, err := b.Why(t.Context(), id); return err },
+			"cancel": func(id string) error { return b.Cancel(t.Context(), id, "") },
+		} {
+			if err := do(id[:8]); err == nil || !strings.Contains(err.Error(), "is not unique: give more of it") {
+				t.Errorf("%s: a prefix of many: %v", entrance, err)
+			}
+			if err := do(id[:7]); !errors.Is(err, sequencer.ErrOperationNotFound) {
+				t.Errorf("%s: a prefix that is too short: %v", entrance, err)
+			}
+		}
+		if err := b.Retry(t.Context(), strings.ToUpper(id[:30]), ""); err != nil {
+			t.Errorf("a prefix of one: %v", err)
+		}
 	})
 }
 
