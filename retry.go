@@ -69,6 +69,9 @@ func (s *Sequencer) requeue(ctx context.Context, row storage.Execution, reason s
 	return nil
 }
 
+// leftDuplicate is why RetryAll leaves an execution out that would be twice in flight.
+const leftDuplicate = "another execution with its unique key is in flight"
+
 // RetryAll puts what sel selects back into its queues, a page in one transaction
 // and with one audit entry. What cannot be retried is left out, and counted by
 // reason; on an error the pages before it are done.
@@ -102,19 +105,13 @@ func (s *Sequencer) requeueable(ctx context.Context, rows []storage.Execution, r
 	keys := map[string]bool{}
 	page := make([]storage.Execution, 0, len(rows))
 	for _, row := range rows {
-		held := false
-		if row.UniqueKey != "" {
-			if held, err = s.held(ctx, row.UniqueKey); err != nil {
-				return nil, err
-			}
-		}
 		switch {
 		case ownLine(&row):
 			r.leave("no queue to go back to: retry it by its id")
 		case open[row.FlowID]:
 			r.leave("its flow is not over")
-		case held || keys[row.UniqueKey]:
-			r.leave("another execution with its unique key is in flight")
+		case keys[row.UniqueKey]: // of one failure the newest is tried again
+			r.leave(leftDuplicate)
 		case s.retryable(ctx, row) != nil:
 			r.leave("what it depends on is not done, or its operation is not registered here")
 		default:
@@ -125,10 +122,24 @@ func (s *Sequencer) requeueable(ctx context.Context, rows []storage.Execution, r
 	return page, nil
 }
 
-// held reports whether a live execution has a unique key.
-func (s *Sequencer) held(ctx context.Context, key string) (bool, error) {
-	rows, err := s.store.Executions(ctx, storage.Filter{UniqueKey: key, States: []storage.State{storage.Pending, storage.Running}, Limit: 1})
-	return len(rows) > 0, err
+// liveKeys are the unique keys that an operation's live executions hold.
+func (s *Sequencer) liveKeys(ctx context.Context, name string) (map[string]bool, error) {
+	const most = 10_000
+	keys := map[string]bool{}
+	f := storage.Filter{Name: name, States: []storage.State{storage.Pending, storage.Running}, Limit: most}
+	for {
+		rows, err := s.store.Executions(ctx, f)
+		if err != nil {
+			return nil, fmt.Errorf("reading what %s has in flight: %w", name, err)
+		}
+		for i := range rows {
+			keys[rows[i].UniqueKey] = rows[i].UniqueKey != ""
+		}
+		if len(rows) < most {
+			return keys, nil
+		}
+		f.After = &storage.Cursor{At: rows[most-1].CreatedAt, ID: rows[most-1].ID}
+	}
 }
 
 // queued tells that executions wait in their queues again.

@@ -153,12 +153,19 @@ func (s *Sequencer) order(ctx context.Context, o storage.Order, page []storage.E
 func (s *Sequencer) without(ctx context.Context, page []storage.Execution, refused error, r *Selected) ([]storage.Execution, error) {
 	var moved *storage.TransitionError
 	var held *storage.DuplicateError
-	bad := func(storage.Execution) bool { return false }
+	bad, why := func(storage.Execution) bool { return false }, "changed meanwhile"
 	switch {
 	case errors.As(refused, &moved):
 		bad = func(row storage.Execution) bool { return row.ID == moved.ID }
 	case errors.As(refused, &held):
-		bad = func(row storage.Execution) bool { return row.UniqueKey == held.Key }
+		keys, err := s.liveKeys(ctx, held.Name) // there may be many: asked once, not tried one by one
+		if err != nil {
+			return nil, err
+		}
+		bad = func(row storage.Execution) bool {
+			return row.UniqueKey == held.Key || row.Name == held.Name && keys[row.UniqueKey]
+		}
+		why = leftDuplicate
 	case errors.Is(refused, storage.ErrNotFound):
 		there, err := s.whole(ctx, page)
 		if err != nil {
@@ -171,7 +178,7 @@ func (s *Sequencer) without(ctx context.Context, page []storage.Execution, refus
 	left := slices.DeleteFunc(slices.Clone(page), func(row storage.Execution) bool {
 		drop := bad(row)
 		if drop {
-			r.leave("changed meanwhile")
+			r.leave(why)
 		}
 		return drop
 	})
