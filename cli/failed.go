@@ -86,9 +86,9 @@ func (c *failedCommand) body(ctx context.Context, s *session) error {
 func (u *ui) failedTable(entries []entry) {
 	rows := make([][]string, len(entries))
 	for i, e := range entries {
-		rows[i] = []string{e.ID.String(), e.Name, queueWord(e.Queue), strconv.Itoa(e.Attempts), stamp(e.FinishedAt), firstLine(e.LastError)}
+		rows[i] = []string{e.ID.String(), e.Name, stamp(e.FinishedAt), queueWord(e.Queue), strconv.Itoa(e.Attempts), firstLine(e.LastError)}
 	}
-	u.listing([]string{"id", "name", "queue", "attempts", "failed (UTC)", "error"}, rows)
+	u.listing([]string{"id", "name", "failed (UTC)", "queue", "attempts", "error"}, rows)
 	if u.verbose {
 		u.traces(entries)
 	}

@@ -26,7 +26,10 @@ var sections = []section{
 	},
 	executionSection("completed", "Completed", true, storage.Completed),
 	executionSection("failed", "Failed", true, storage.Failed),
-	executionSection("running", "Running and queued", false, storage.Running, storage.Pending),
+	{
+		key: "running", flag: "running", title: "Running and queued", states: []storage.State{storage.Running, storage.Pending},
+		data: func(st *state) any { return append(st.in(storage.Running), st.in(storage.Pending)...) },
+	},
 	executionSection("skipped", "Skipped", false, storage.Skipped),
 	executionSection("rolled_back", "Rolled back", false, storage.RolledBack),
 	{
@@ -113,7 +116,7 @@ func namesSection(key, title string, names func(st *state) []string) section {
 }
 
 // listed is how many rows of a queue status lists; --json has more.
-const listed = 50
+const listed = 20
 
 // rest says that there are more.
 func (u *ui) rest(n int) {

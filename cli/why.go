@@ -39,7 +39,8 @@ func (u *ui) why(a *sequencer.Answer) {
 	if q := queueWord(e.Queue); q != "" && !e.State.Over() {
 		where = " in queue " + q
 	}
-	u.printf("%s  %s  %s%s", u.paint(bold, e.Name), e.ID, stateWord(*e), where)
+	u.printf("%s  %s", u.paint(bold, e.Name), e.ID)
+	u.printf("  %s%s", stateWord(*e), where)
 	for _, r := range a.Reasons {
 		u.printf("  %s", r.Text)
 		if at := r.At; !at.IsZero() && (r.Kind == sequencer.ReasonOver || r.Kind == sequencer.ReasonRunning) {
