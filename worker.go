@@ -197,7 +197,7 @@ func (d *duty) worker() storage.Worker {
 func (d *duty) run(ctx context.Context, sess session) error {
 	sess.abandoned = &d.abandoned
 	sess.errs, sess.ended = nil, nil // they would grow for as long as the worker works
-	d.ask(ctx) // before the first claim
+	d.ask(ctx)                       // before the first claim
 	wake := make(chan struct{}, 1)
 	tasks, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
