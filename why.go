@@ -80,7 +80,16 @@ func (a *Answer) add(r Reason) { a.Reasons = append(a.Reasons, r) }
 func (s *Sequencer) whyOver(ctx context.Context, a *Answer) error {
 	row := &a.Execution
 	text := "it " + ended(row.State)
+	by, err := s.cancelledBy(ctx, row)
+	if err != nil {
+		return err
+	}
 	switch {
+	case by != nil:
+		text += " by " + by.Actor
+		if by.Reason != "" {
+			text += ": " + by.Reason
+		}
 	case row.State == storage.Interrupted:
 		text += ": its process died, and a person must decide, with retry or resolve"
 	case row.State == storage.Failed && row.LastError != "":
@@ -102,6 +111,23 @@ func (s *Sequencer) whyOver(ctx context.Context, a *Answer) error {
 		})
 	}
 	return err
+}
+
+// cancelledBy is the order that withdrew an execution by its id, nil if nobody did.
+func (s *Sequencer) cancelledBy(ctx context.Context, row *storage.Execution) (*storage.AuditEntry, error) {
+	if row.State != storage.Cancelled {
+		return nil, nil //nolint:nilnil // nobody is no error
+	}
+	entries, err := s.store.Audit(ctx, storage.AuditFilter{Target: row.ID.String()})
+	if err != nil {
+		return nil, fmt.Errorf("reading who cancelled %s: %w", row.Name, err)
+	}
+	for _, e := range entries { // the newest first
+		if e.Action == string(storage.ActCancel) {
+			return &e, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // nobody is no error
 }
 
 func ended(state storage.State) string {
