@@ -21,8 +21,8 @@ const (
 	ReasonWaits           ReasonKind = "waits"            // for others of its flow
 	ReasonScheduled       ReasonKind = "scheduled"        // due later
 	ReasonRetrying        ReasonKind = "retrying"         // it failed, and is due again later
-	ReasonQueuePaused     ReasonKind = "queue_paused"     //
-	ReasonOperationPaused ReasonKind = "operation_paused" //
+	ReasonQueuePaused     ReasonKind = "queue_paused"     // nobody may claim from its queue
+	ReasonOperationPaused ReasonKind = "operation_paused" // nobody may claim its operation
 	ReasonNoWorker        ReasonKind = "no_worker"        // nobody serves its queue
 	ReasonUnknown         ReasonKind = "unknown"          // no worker of its queue has its operation registered
 	ReasonBuild           ReasonKind = "build"            // every worker of its queue that knows it is too old
@@ -39,8 +39,8 @@ type Reason struct {
 	Worker *storage.Worker `json:"holder,omitempty"`  // who has it, or had it last
 	Others []storage.ID    `json:"others,omitempty"`  // executions it waits for, or that hold its key
 	Count  int64           `json:"ahead,omitempty"`   // how many come first, at most
-	Pause  *storage.Pause  `json:"pause,omitempty"`   //
-	Build  int64           `json:"highest,omitempty"` // of the workers that would know it
+	Pause  *storage.Pause  `json:"pause,omitempty"`   // that keeps it
+	Build  int64           `json:"highest,omitempty"` // of the workers that know it
 }
 
 // Answer is why an execution is where it is: every reason that holds, the gravest
