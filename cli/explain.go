@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"unicode"
 
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/storage"
@@ -47,6 +48,7 @@ func (u *ui) hint(err error) string {
 	var interrupted *sequencer.InterruptedError
 	var schema *storage.SchemaError
 	var run *sequencer.RunError
+	var moved *storage.TransitionError
 	switch {
 	case errors.As(err, &own):
 		return own.Hint()
@@ -66,6 +68,8 @@ func (u *ui) hint(err error) string {
 		return fmt.Sprintf("%s process goes on where it stopped", u.name)
 	case errors.As(err, &run):
 		return u.afterRun(run)
+	case errors.As(err, &moved):
+		return fmt.Sprintf("%s why %s says more", u.name, moved.ID)
 	case errors.Is(err, sequencer.ErrOutOfOrder):
 		return "--out-of-order=warn runs them all the same"
 	case errors.Is(err, sequencer.ErrDuplicate):
@@ -128,7 +132,14 @@ func trace(err error) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
+// firstLine is safe to print: what an error quotes may hold anything, and a terminal
+// obeys some of it.
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
-	return line
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.TrimRight(line, "\r"))
 }
