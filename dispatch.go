@@ -112,8 +112,13 @@ func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation)
 	if err != nil {
 		return nil, fmt.Errorf("dispatch: %w", err)
 	}
+	return s.queued(ctx, rows, done.Receipts), nil
+}
+
+// queued tells what a write of rows came to.
+func (s *Sequencer) queued(ctx context.Context, rows []storage.Execution, done []storage.Receipt) []Receipt {
 	receipts := make([]Receipt, len(rows))
-	for i, r := range done.Receipts {
+	for i, r := range done {
 		receipts[i] = Receipt{ID: r.ID.String(), Duplicate: r.Duplicate, HolderID: r.HolderID.String()}
 		e := Event{Kind: EventQueued, Method: rows[i].Method, ID: r.ID.String(), Name: rows[i].Name, Operation: rows[i].Kind, State: storage.Pending, Tags: rows[i].Tags}
 		if r.Duplicate {
@@ -121,7 +126,7 @@ func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation)
 		}
 		s.emit(ctx, e)
 	}
-	return receipts, nil
+	return receipts
 }
 
 func (s *Sequencer) record(ops []Operation, rows []storage.Execution) ([]Receipt, error) {

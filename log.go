@@ -20,6 +20,8 @@ const (
 	keyError     = "error"
 	keyEvent     = "event"
 	keyPanic     = "panic"
+	keySchedule  = "schedule"
+	keyTick      = "tick"
 )
 
 // logEvent is where all log lines about executions are worded.

@@ -49,7 +49,7 @@ func (r *Registry) snapshot() *Registry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return &Registry{
-		content: slices.Clone(r.content), owner: maps.Clone(r.owner),
+		content: slices.Clone(r.content), owner: maps.Clone(r.owner), schedules: slices.Clone(r.schedules),
 		problems: slices.Clone(r.problems), notes: slices.Clone(r.notes),
 	}
 }
@@ -146,6 +146,8 @@ func (r *Registry) find(op Operation) (*registration, Operation, []DispatchOptio
 			return nil, nil, nil, notFound(r, o.name)
 		}
 		return reg, o, opts, reg.accepts(o)
+	case *tickOperation:
+		return nil, nil, nil, errors.New("what ForTick makes belongs to a Schedule: dispatch the operation itself")
 	}
 	value, typ, err := pointerTo(inner)
 	if err != nil {

@@ -7,7 +7,9 @@ import (
 
 // calendar answers for a clock without a zone: the next match after a time, zero
 // for none.
-type calendar interface{ Next(after time.Time) time.Time }
+type calendar interface {
+	Next(after time.Time) time.Time
+}
 
 // Expression is one that has been parsed. It is safe for concurrent use.
 type Expression struct {
@@ -21,8 +23,13 @@ type Expression struct {
 // String is the expression with single blanks.
 func (e *Expression) String() string { return e.text }
 
-// Zone is the name of its time zone.
-func (e *Expression) Zone() string { return e.zone.String() }
+// Zone is the name of the time zone it is read in, empty for an interval.
+func (e *Expression) Zone() string {
+	if e.every > 0 {
+		return ""
+	}
+	return e.zone.String()
+}
 
 // Next is the first instant after t at which e is due, in UTC; zero if there is
 // none.
