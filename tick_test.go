@@ -485,3 +485,61 @@ func TestOfBuildsThatCannotBeToldApartTheLastToStartHasASchedule(t *testing.T) {
 		stopOne()
 	})
 }
+
+// Several sequencers on one ledger, by the clock of a real server: every second has
+// its execution, none has two, and none comes early.
+func TestSequencersThatRaceForATickOnSQLFireEachOnce(t *testing.T) {
+	t.Parallel()
+	onSQL(t, func(t *testing.T, l *sqlLab) {
+		const racers, enough = 4, 3
+		ran := make(chan time.Duration, 1000)
+		var all []*lab
+		for range racers {
+			r := newLab(t)
+			r.store = l.store
+			op := sequencer.RegisterFuncOf(r.reg, "report", func(_ context.Context, in tick) error {
+				r.note(in.At.Format(time.TimeOnly))
+				ran <- time.Since(in.At)
+				return nil
+			})
+			work := sequencer.ForTick(func(at time.Time) sequencer.Operation { return op(tick{at}) })
+			sequencer.Schedule(r.reg, "report", "@every 1s", work, sequencer.RunMissed(100))
+			all = append(all, r.open())
+		}
+		var stops []func()
+		for _, r := range all {
+			stops = append(stops, r.work())
+		}
+		for range enough {
+			select {
+			case late := <-ran:
+				if late < 0 {
+					t.Errorf("a tick came %s early", -late)
+				}
+			case <-time.After(time.Minute):
+				t.Fatal("no tick within a minute")
+			}
+		}
+		for _, stop := range stops {
+			stop()
+		}
+		all[0].drain()
+		rows, err := l.store.Executions(t.Context(), storage.Filter{Name: "report", Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ticks []string
+		for _, r := range all {
+			ticks = append(ticks, r.done()...)
+		}
+		slices.Sort(ticks)
+		if len(ticks) != len(rows) || len(slices.Compact(slices.Clone(ticks))) != len(ticks) {
+			t.Errorf("%d executions ran as %v, want each tick once", len(rows), ticks)
+		}
+		if at, err := time.Parse(time.TimeOnly, ticks[0]); err == nil && ticks[0] < ticks[len(ticks)-1] { // not over midnight
+			if last := at.Add(time.Duration(len(ticks)-1) * time.Second).Format(time.TimeOnly); last != ticks[len(ticks)-1] {
+				t.Errorf("ticks %v, want one for each second", ticks)
+			}
+		}
+	})
+}
