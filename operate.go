@@ -4,92 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/gosequencer/sequencer/storage"
 )
-
-// Retry runs a failed or interrupted execution again, here and now, as the same
-// execution: its counters start anew, its history stays (Q1.19). It is named by
-// operation (its newest execution) or by id. reason goes into the audit log.
-func (s *Sequencer) Retry(ctx context.Context, nameOrID, reason string) error {
-	if err := s.CheckGuards(ctx); err != nil {
-		return err
-	}
-	return s.hold(ctx, "retry", func(ctx context.Context, sess session) error {
-		return s.exclusive(ctx, sess, 0, func(ctx context.Context, sess session) error {
-			if _, err := s.recover(ctx, sess); err != nil {
-				return err
-			}
-			row, err := s.find(ctx, nameOrID)
-			if err != nil {
-				return err
-			}
-			if err := s.retryable(ctx, row); err != nil {
-				return err
-			}
-			queue := privateQueue(row.ID)
-			if _, err := s.store.Operate(ctx, storage.Order{
-				Action: storage.ActRetry, IDs: []storage.ID{row.ID}, Actor: s.cfg.Actor, Reason: reason, Queue: queue, Home: sess.worker(),
-			}); err != nil {
-				return fmt.Errorf("retrying %s: %w", row.Name, err)
-			}
-			sess.run = row.FlowID
-			err = s.serveRow(ctx, sess, row.ID, []string{queue}, storage.Claimed{})
-			return errors.Join(err, s.finishUndo(ctx, sess, row.FlowID))
-		})
-	})
-}
-
-// retryable refuses what would not be the same execution again: a migration, what
-// never ran, and what needs something that is not done (S9.9).
-func (s *Sequencer) retryable(ctx context.Context, row storage.Execution) error {
-	switch {
-	case row.Kind == storage.Migration:
-		return fmt.Errorf("%s is a migration: resolve it as failed, and the next run applies it again", row.Name)
-	case row.State == storage.Cancelled && row.Kind == storage.Ordered:
-		return fmt.Errorf("%s was cancelled before it ran (%s): the next run offers it again", row.Name, row.Reason)
-	case row.Kind != storage.Ordered:
-		return nil
-	}
-	reg, ok := s.reg.lookup(row.Name)
-	if !ok {
-		return notFound(s.reg, row.Name)
-	}
-	op, err := reg.fresh()
-	if err != nil {
-		return err
-	}
-	deps, err := reg.dependsOn(op)
-	if err != nil || len(deps) == 0 {
-		return err
-	}
-	snap, err := s.snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	p := newPlanner(s.reg, snap, RunOptions{})
-	p.readLedger()
-	for _, d := range deps {
-		if !p.satisfied(d) {
-			return fmt.Errorf("retrying %s: it depends on %s, which is not done: run what is pending first", row.Name, d)
-		}
-	}
-	return nil
-}
-
-// finishUndo works off the undoing that a retried member's failure set off in its
-// flow.
-func (s *Sequencer) finishUndo(ctx context.Context, sess session, flow storage.ID) error {
-	if flow.IsZero() || ctx.Err() != nil {
-		return nil
-	}
-	f, err := s.flow(ctx, flow)
-	if err != nil || f.Over() || f.Phase != storage.PhaseUndo {
-		return err
-	}
-	_, err = s.serveFlow(ctx, sess, flow, 1, storage.Claimed{})
-	return err
-}
 
 // Resolution is what a person found out about an interrupted execution.
 type Resolution string
@@ -135,14 +54,8 @@ func (s *Sequencer) Cancel(ctx context.Context, nameOrID, reason string) error {
 	if err != nil {
 		return err
 	}
-	if row.State.Over() && row.Name == s.present(nameOrID) { // what was done since does not hide what waits
-		open, err := s.store.Executions(ctx, storage.Filter{
-			Name: row.Name, Kinds: []storage.Kind{row.Kind}, States: []storage.State{storage.Pending, storage.Running}, Limit: 1,
-		})
-		if err != nil {
-			return err
-		}
-		row = append(open, row)[0]
+	if row, err = s.newestIn(ctx, row, nameOrID, storage.Pending, storage.Running); err != nil {
+		return err
 	}
 	if _, err := s.store.Operate(ctx, storage.Order{
 		Action: storage.ActCancel, IDs: []storage.ID{row.ID}, Actor: s.cfg.Actor, Reason: reason,
@@ -185,8 +98,8 @@ func (s *Sequencer) find(ctx context.Context, nameOrID string) (storage.Executio
 			filters = append(filters, storage.Filter{Name: former, Limit: 1})
 		}
 	}
-	if len(nameOrID) >= 8 && isIDPrefix(nameOrID) {
-		filters = append(filters, storage.Filter{IDPrefix: nameOrID, Limit: 2})
+	if id := strings.ToLower(nameOrID); len(id) >= 8 && isIDPrefix(id) {
+		filters = append(filters, storage.Filter{IDPrefix: id, Limit: 2})
 	}
 	for _, f := range filters {
 		if f.Name != "" {
@@ -207,6 +120,17 @@ func (s *Sequencer) find(ctx context.Context, nameOrID string) (storage.Executio
 		return storage.Execution{}, fmt.Errorf("%s: %w: it never ran", nameOrID, storage.ErrNotFound)
 	}
 	return storage.Execution{}, errors.Join(notFound(s.reg, nameOrID), errors.New("and no execution has it as its id"))
+}
+
+// newestIn is row, unless it was asked for by the name of its operation and is in
+// none of the states: then the newest that is, if there is one. What was done since
+// does not hide what waits, or failed.
+func (s *Sequencer) newestIn(ctx context.Context, row storage.Execution, asked string, states ...storage.State) (storage.Execution, error) {
+	if slices.Contains(states, row.State) || row.Name != s.present(asked) {
+		return row, nil
+	}
+	rows, err := s.store.Executions(ctx, storage.Filter{Name: row.Name, Kinds: []storage.Kind{row.Kind}, States: states, Limit: 1})
+	return append(rows, row)[0], err
 }
 
 func isIDPrefix(s string) bool {

@@ -168,7 +168,11 @@ func decide(e ending) (storage.Outcome, error) {
 	o := storage.Outcome{
 		ID: e.exec.ID, Delivery: e.exec.Delivery, Errors: e.exec.Errors, Ran: e.ran, Result: e.result,
 	}
-	if e.err == nil {
+	switch {
+	case e.err == nil && errors.Is(e.cause, ErrCancelled): // what a handler that was asked to stop says afterwards does not count
+		o.State, o.Reason, o.Result = storage.Cancelled, ErrCancelled.Error(), nil
+		return o, ErrCancelled
+	case e.err == nil:
 		o.State = storage.Completed
 		return o, nil
 	}

@@ -123,6 +123,9 @@ func (s *Sequencer) checkMiddleware(reg *registration) error {
 // Store is the ledger given to New, or that of the connection that [Sequencer.On] named.
 func (s *Sequencer) Store() storage.Store { return s.store }
 
+// Names lists the registered operations, sorted.
+func (s *Sequencer) Names() []string { return s.reg.names() }
+
 // Config is the configuration in effect, defaults filled in.
 func (s *Sequencer) Config() Config { return s.cfg }
 

@@ -197,6 +197,7 @@ func (d *duty) worker() storage.Worker {
 func (d *duty) run(ctx context.Context, sess session) error {
 	sess.abandoned = &d.abandoned
 	sess.errs, sess.ended = nil, nil // they would grow for as long as the worker works
+	d.ask(ctx)                       // before the first claim
 	wake := make(chan struct{}, 1)
 	tasks, stop := context.WithCancel(ctx)
 	ticked := d.tick(tasks, sess)
@@ -308,8 +309,11 @@ func (d *duty) tend(ctx context.Context, sess session) {
 // ask lets the guards decide whether this process may claim; never for a row.
 func (d *duty) ask(ctx context.Context) {
 	err := d.s.CheckGuards(ctx)
-	if was := d.blocked.Swap(err != nil); !was && err != nil {
-		d.s.cfg.Logger.WarnContext(ctx, "worker claims nothing", keyError, err)
+	switch was := d.blocked.Swap(err != nil); {
+	case !was && err != nil:
+		d.s.emit(ctx, Event{Kind: EventWarning, Reason: "this worker claims nothing: " + err.Error()})
+	case was && err == nil:
+		d.s.emit(ctx, Event{Kind: EventWarning, Reason: "this worker claims again"})
 	}
 }
 

@@ -35,6 +35,11 @@ func app() int {
 		return complain(err)
 	}
 	cfg := sequencer.Config{Actor: "tester@lab", ShutdownGrace: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
+	if lease := os.Getenv("LEASE"); lease != "" {
+		if cfg.Lease, err = time.ParseDuration(lease); err != nil {
+			return complain(err)
+		}
+	}
 	if os.Getenv("GUARD") != "" {
 		closed, err := guard.Func("maintenance", func(context.Context) (bool, string, error) { return false, "not on a Friday", nil })
 		if err != nil {
@@ -136,6 +141,14 @@ var operations = map[string]func(*sequencer.Registry){
 	}),
 	"old":      add("20230101000000_old", did("old")),
 	"customer": func(reg *sequencer.Registry) { sequencer.Register(reg, "sync_customer", sequencer.Make[customer]) },
+	"mail":     func(reg *sequencer.Registry) { sequencer.Register(reg, "mail", sequencer.Make[mail]) },
+	"patient": add("patient", func(ctx context.Context) error { // runs until it is told to stop
+		if err := os.WriteFile("started", nil, 0o600); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return errors.Join(context.Cause(ctx), os.WriteFile("stopped", []byte(context.Cause(ctx).Error()), 0o600))
+	}, sequencer.Mark[sequencer.Async]()),
 	"cycle": func(reg *sequencer.Registry) {
 		a, b := "20240201000000_a", "20240202000000_b"
 		sequencer.RegisterFunc(reg, a, did("a"), sequencer.DependsOn(sequencer.Op(b)))
@@ -160,6 +173,23 @@ func (c *customer) Handle(context.Context) error {
 	fmt.Fprintln(os.Stderr, "customer", c.ID)
 	return nil
 }
+
+// mail cannot be sent unless $MENDED.
+type mail struct {
+	N int `json:"n"`
+}
+
+func (m *mail) Handle(context.Context) error {
+	switch {
+	case os.Getenv("MENDED") != "":
+		return nil
+	case m.N%2 == 0:
+		return fmt.Errorf("mailbox %d is full", m.N)
+	}
+	return errors.New("no route to host")
+}
+
+func (m *mail) Tags() []string { return []string{fmt.Sprintf("box:%d", m.N)} }
 
 // words keeps the map honest: each name is used by a script.
 func words() []string {

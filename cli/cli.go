@@ -122,13 +122,21 @@ func newApp(name string, seq *sequencer.Sequencer, options []Option) *app {
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show traces of errors, and log lines")
 	flags.BoolVar(&a.noColor, "no-color", false, "no colours, also not on a terminal")
 	a.opener.Flags(flags)
-	a.root.AddCommand(
-		newProcess(a), newPlan(a), newStatus(a), newVerify(a), newWait(a), newValidate(a),
-		newExecute(a), newRollback(a), newRetry(a), newResolve(a), newCancel(a), newUnlock(a),
-		newMake(a), newImport(a), newVersion(a),
-	)
+	a.group("deploy", "Deploy:", newProcess(a), newPlan(a), newStatus(a), newVerify(a), newWait(a), newValidate(a), newRollback(a), newUnlock(a))
+	a.group("queue", "Queues:", newWork(a), newExecute(a), newQueues(a), newWorkers(a), newMonitor(a), newPause(a), newResume(a))
+	a.group("work", "Single executions:", newWhy(a), newFailed(a), newRetry(a), newForget(a), newCancel(a), newResolve(a), newPrune(a))
+	a.root.AddCommand(newMake(a), newImport(a), newVersion(a))
 	a.root.AddCommand(a.extra...)
 	return a
+}
+
+// group adds commands under a title of the help.
+func (a *app) group(id, title string, commands ...*cobra.Command) {
+	a.root.AddGroup(&cobra.Group{ID: id, Title: title})
+	for _, cmd := range commands {
+		cmd.GroupID = id
+	}
+	a.root.AddCommand(commands...)
 }
 
 // ready is the Opener of an application.

@@ -26,12 +26,12 @@ func newExecute(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "execute NAME",
 		Short: "Run one operation, again if it is done",
-		Long: "Runs one operation here and now, or queues it if it is asynchronous, where it stays: no worker in this\n" +
-			"release takes it, cancel takes it back. It does not look at history:\n" +
-			"what is done runs again, as a new execution.",
-		Example: "  " + a.root.Name() + ` execute sync_customer --input '{"customer_id": 42}'`,
-		Args:    takes("NAME"),
-		RunE:    a.with(c.body),
+		Long: "Runs one operation here and now, or queues it for a worker if it is asynchronous or --async says so. It\n" +
+			"does not look at history: what is done runs again, as a new execution.",
+		Example: "  " + a.root.Name() + ` execute sync_customer --input '{"customer_id": 42}'` + "\n" +
+			"  " + a.root.Name() + " execute sync_customer --async --queue low",
+		Args: takes("NAME"),
+		RunE: a.with(c.body),
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.input, "input", "", "input as JSON; - reads it from stdin")
@@ -81,7 +81,7 @@ func (c *executeCommand) body(ctx context.Context, s *session) error {
 		}
 	}
 	d.close()
-	return w.conclude(s, err)
+	return w.conclude(ctx, s, err)
 }
 
 func (c *executeCommand) call(ctx context.Context, seq *sequencer.Sequencer, op sequencer.Operation) error {
@@ -129,7 +129,7 @@ func (w *witness) observe(_ context.Context, e sequencer.Event) {
 	w.result.Duplicate = e.Kind == sequencer.EventDuplicate
 }
 
-func (w *witness) conclude(s *session, err error) error {
+func (w *witness) conclude(ctx context.Context, s *session, err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if failed, ok := errors.AsType[*sequencer.ExecutionError](err); ok {
@@ -142,7 +142,7 @@ func (w *witness) conclude(s *session, err error) error {
 		return err
 	}
 	if w.result.State == storage.Pending && !w.result.Duplicate {
-		s.sayf("warning: no worker in this release takes %s from its queue: %s cancel %[1]s takes it back", w.result.Name, s.ui.name)
+		s.idle(ctx, w.result.ID)
 	}
 	if s.json {
 		s.document(w.result)
@@ -155,4 +155,21 @@ func (w *witness) conclude(s *session, err error) error {
 		s.printf("Queued as %s.", w.result.ID)
 	}
 	return nil
+}
+
+// idle says what keeps something that was queued from being run soon.
+func (s *session) idle(ctx context.Context, id string) {
+	answer, err := s.Seq.Why(ctx, id)
+	if err != nil {
+		return // it is queued; this was only about what comes next
+	}
+	for _, r := range answer.Reasons {
+		switch r.Kind {
+		case sequencer.ReasonQueuePaused, sequencer.ReasonOperationPaused, sequencer.ReasonUnknown, sequencer.ReasonBuild:
+			s.sayf("note: %s", r.Text)
+		case sequencer.ReasonNoWorker:
+			s.sayf("note: %s: %s work --queue %s", r.Text, s.name, answer.Execution.Queue)
+		default:
+		}
+	}
 }

@@ -3,6 +3,7 @@
 package cli_test
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"os"
@@ -39,7 +40,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // under the race detector each command would sleep for a second
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "sql": runSQL},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "sql": runSQL, "await": await},
 	})
 }
 
@@ -67,6 +68,24 @@ func runSQL(ts *testscript.TestScript, _ bool, args []string) {
 	defer db.Close()
 	_, err = db.Exec(strings.Join(args, " "))
 	ts.Check(err)
+}
+
+// await FILE waits until another process has made it.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			ts.Fatalf("%s did not appear", args[0])
+		}
+	}
 }
 
 func TestEveryOperationOfTheAppHasAScript(t *testing.T) {

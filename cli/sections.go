@@ -26,7 +26,10 @@ var sections = []section{
 	},
 	executionSection("completed", "Completed", true, storage.Completed),
 	executionSection("failed", "Failed", true, storage.Failed),
-	executionSection("running", "Running and queued", false, storage.Running, storage.Pending),
+	{
+		key: "running", flag: "running", title: "Running and queued", states: []storage.State{storage.Running, storage.Pending},
+		data: func(st *state) any { return append(st.in(storage.Running), st.in(storage.Pending)...) },
+	},
 	executionSection("skipped", "Skipped", false, storage.Skipped),
 	executionSection("rolled_back", "Rolled back", false, storage.RolledBack),
 	{
@@ -36,10 +39,29 @@ var sections = []section{
 	executionSection("interrupted", "Interrupted: a person must decide, with retry or resolve", false, storage.Interrupted),
 	{
 		key: "scheduled", flag: "scheduled", title: "Scheduled for later",
-		data: func(st *state) any { return notNil(st.Plan.Scheduled) },
+		data: func(st *state) any { return notNil(st.later) },
 		lines: func(u *ui, st *state) {
-			for _, l := range st.Plan.Scheduled {
-				u.printf("  %s  %s", l.Name, stamp(l.At))
+			for _, l := range st.later[:min(len(st.later), listed)] {
+				where := ""
+				if l.Queue != "" {
+					where = "  queue " + l.Queue
+				}
+				u.printf("  %s  %s%s", l.Name, stamp(l.At), where)
+			}
+			u.rest(len(st.later))
+		},
+	},
+	{
+		key: "queues", flag: "queues", title: "Queues",
+		data:  func(st *state) any { return notNil(st.queues) },
+		lines: func(u *ui, st *state) { u.queueTable(st.queues) },
+	},
+	{
+		key: "paused", flag: "paused", title: "Paused",
+		data: func(st *state) any { return notNil(st.pauses) },
+		lines: func(u *ui, st *state) {
+			for _, p := range st.pauses {
+				u.printf("  %s  %s", p.Target(), pausedBy(p))
 			}
 		},
 	},
@@ -93,6 +115,16 @@ func namesSection(key, title string, names func(st *state) []string) section {
 	}
 }
 
+// listed is how many rows of a queue status lists; --json has more.
+const listed = 20
+
+// rest says that there are more.
+func (u *ui) rest(n int) {
+	if n > listed {
+		u.printf("  … and %d more", n-listed)
+	}
+}
+
 func notNil[T any](list []T) []T {
 	if list == nil {
 		return []T{}
@@ -116,6 +148,12 @@ func (x section) print(u *ui, st *state, evenEmpty bool) {
 		return
 	}
 	entries, _ := x.data(st).([]entry)
+	if x.key == "running" {
+		entries = entries[:min(len(entries), listed)]
+	}
 	u.executions(entries)
+	if x.key == "running" {
+		u.rest(n)
+	}
 	u.failures(entries)
 }

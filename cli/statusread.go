@@ -18,6 +18,17 @@ type state struct {
 	*sequencer.Status
 	entries   []entry // the effective executions and applied migrations, by time of ending
 	cancelled []entry
+	later     []later // due later, in the plan and in queues
+	queues    []queueEntry
+	pauses    []storage.Pause
+}
+
+// later is what will be due.
+type later struct {
+	Name  string     `json:"name"`
+	At    time.Time  `json:"at"`
+	ID    storage.ID `json:"id,omitzero"`
+	Queue string     `json:"queue,omitempty"`
 }
 
 // entry is an execution with the attempts of it that failed.
@@ -38,6 +49,14 @@ func readStatus(ctx context.Context, seq *sequencer.Sequencer) (*state, error) {
 		return nil, err
 	}
 	if err := st.readCancelled(ctx, seq.Store()); err != nil {
+		return nil, err
+	}
+	queues, err := seq.Queues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st.queues = withFailed(queues, st.Counts)
+	if st.pauses, err = seq.Pauses(ctx); err != nil {
 		return nil, err
 	}
 	if err := st.readFailures(ctx, seq.Store()); err != nil {
@@ -88,19 +107,27 @@ func versionOf(migration string) (int64, bool) {
 	return v, err == nil
 }
 
-// readUnlisted adds what is queued or runs outside deploy work. What has yet to
-// become due is left out.
+// readUnlisted adds what is queued or runs outside deploy work, and what of it has
+// yet to become due.
 func (st *state) readUnlisted(ctx context.Context, store storage.Store) error {
 	rows, err := store.Executions(ctx, storage.Filter{
-		States: []storage.State{storage.Pending, storage.Running}, Kinds: []storage.Kind{storage.Unlisted}, Limit: 1000,
+		States: []storage.State{storage.Pending, storage.Running}, Kinds: []storage.Kind{storage.Unlisted}, Limit: 10_000,
 	})
 	if err != nil && !isMissingLedger(err) {
 		return err
 	}
+	for _, l := range st.Plan.Scheduled {
+		st.later = append(st.later, later{Name: l.Name, At: l.At})
+	}
 	now := time.Now()
 	rows = slices.DeleteFunc(rows, func(row storage.Execution) bool {
-		return row.State == storage.Pending && row.Attempts() == 0 && row.DueAt.After(now)
+		scheduled := row.State == storage.Pending && row.Attempts() == 0 && row.DueAt.After(now)
+		if scheduled {
+			st.later = append(st.later, later{row.Name, row.DueAt, row.ID, queueWord(row.Queue)})
+		}
+		return scheduled
 	})
+	slices.SortStableFunc(st.later, func(a, b later) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Name, b.Name)) })
 	st.entries = append(st.entries, entriesOf(rows)...)
 	return nil
 }
@@ -135,13 +162,22 @@ func (st *state) readCancelled(ctx context.Context, store storage.Store) error {
 
 // readFailures fetches the failed attempts of what failed or waits for a person.
 func (st *state) readFailures(ctx context.Context, store storage.Store) error {
-	at := map[storage.ID]*entry{}
-	var ids []storage.ID
+	var bad []*entry
 	for i := range st.entries {
 		if e := &st.entries[i]; e.State == storage.Failed || e.State == storage.Interrupted || e.UndoError != "" {
-			at[e.ID] = e
-			ids = append(ids, e.ID)
+			bad = append(bad, e)
 		}
+	}
+	return readAttempts(ctx, store, bad)
+}
+
+// readAttempts fetches the attempts of executions that did not end well.
+func readAttempts(ctx context.Context, store storage.Store, entries []*entry) error {
+	at := map[storage.ID]*entry{}
+	ids := make([]storage.ID, len(entries))
+	for i, e := range entries {
+		ids[i] = e.ID
+		at[e.ID] = e
 	}
 	if len(ids) == 0 {
 		return nil

@@ -18,7 +18,11 @@ func lengthOf(data any) int {
 		return len(x)
 	case []string:
 		return len(x)
-	case []sequencer.Later:
+	case []later:
+		return len(x)
+	case []queueEntry:
+		return len(x)
+	case []storage.Pause:
 		return len(x)
 	case []sequencer.Drift:
 		return len(x)
@@ -48,13 +52,13 @@ func (u *ui) executions(entries []entry) {
 		}
 		rows[i] = []string{kindWord(e.Kind), e.Name, stateWord(e), e.Method, stamp(e.StartedAt), stamp(e.FinishedAt), took, remark(e)}
 	}
-	u.fitted([]string{"type", "name", "state", "method", "executed (UTC)", "ended (UTC)", "took", "remark"}, rows)
+	u.fitted([]string{"type", "name", "state", "method", "executed (UTC)", "ended (UTC)", "took", "remark"}, rows, "method", "ended (UTC)")
 }
 
-// fitted is the table, without method and ended where the terminal is too narrow,
-// or as blocks of lines.
-func (u *ui) fitted(header []string, rows [][]string) {
-	for _, spare := range []string{"", "method", "ended (UTC)"} {
+// fitted is the table, without the columns that can be spared where the terminal is
+// too narrow, or as blocks of lines.
+func (u *ui) fitted(header []string, rows [][]string, spares ...string) {
+	for _, spare := range append([]string{""}, spares...) {
 		if i := slices.Index(header, spare); i >= 0 {
 			header = slices.Delete(header, i, i+1)
 			for j := range rows {

@@ -101,6 +101,13 @@ func (u *ui) document(v any) {
 
 // table writes rows in columns under a header.
 func (u *ui) table(header []string, rows [][]string) {
+	for _, line := range u.lines(header, rows) {
+		u.printf("  %s", line)
+	}
+}
+
+// lines is a table's, the header's first.
+func (u *ui) lines(header []string, rows [][]string) []string {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleDefault)
 	t.Style().Options = table.OptionsNoBordersAndSeparators
@@ -110,10 +117,15 @@ func (u *ui) table(header []string, rows [][]string) {
 	for _, r := range rows {
 		t.AppendRow(row(r))
 	}
-	for line := range strings.Lines(t.Render() + "\n") {
-		u.printf("  %s", strings.TrimRight(line, " \n"))
+	lines := strings.Split(t.Render(), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
 	}
+	return lines
 }
+
+// cut shortens a text to a width.
+func cut(s string, width int) string { return text.Snip(s, max(width, 1), "…") }
 
 // fits reports whether a table of these is as narrow as the terminal; without one
 // there is no limit.

@@ -35,7 +35,7 @@ func (s *Set) dependency(word string, migrations []string) (sequencer.Dependency
 	}
 	var found []sequencer.Dependency
 	for _, f := range s.Files {
-		if means(word, f.Name) {
+		if f.Ordered() && means(word, f.Name) {
 			found = append(found, sequencer.Op(f.Name))
 		}
 	}

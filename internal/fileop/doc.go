@@ -13,8 +13,12 @@
 // be executed. Its name without the last ending is the operation's name, and must
 // begin with a full, possible timestamp: a typo in a date is an error, never an
 // operation that no run offers. A script that starts with #! and has lost its x
-// bit is an error too. Everything else in the directory is left alone, and told
-// in [Set.Notices].
+// bit is an error too.
+//
+// Such a file under another name is an operation that no run offers and that is
+// executed, or queued for a worker, by name, as often as wanted: if it declares
+// something, be it a description. Everything else in the directory is left alone,
+// and told in [Set.Notices].
 //
 // # What a file declares
 //
@@ -33,7 +37,8 @@
 //
 // Its environment holds SEQUENCER_OPERATION, SEQUENCER_ATTEMPT, SEQUENCER_EXECUTION,
 // SEQUENCER_RUN, SEQUENCER_ENV, SEQUENCER_DATABASE_URL, and SEQUENCER_ROLLBACK=1 when
-// it undoes. What it prints goes to the log line by line; the last lines of its
+// it undoes. One that is executed by name reads the input it was given, as JSON, from
+// its stdin. What it prints goes to the log line by line; the last lines of its
 // stderr become the error.
 //
 //	exit   0  done

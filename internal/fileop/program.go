@@ -1,6 +1,7 @@
 package fileop
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -40,6 +41,7 @@ type program struct {
 	backoff []time.Duration
 	tries   int
 	running *groups
+	input   []byte // for stdin; nil = none
 }
 
 func (p program) run(ctx context.Context) error {
@@ -54,6 +56,9 @@ func (p program) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env = append(os.Environ(), p.environment(ctx)...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if len(p.input) > 0 && string(p.input) != "null" {
+		cmd.Stdin = bytes.NewReader(append(p.input, '\n'))
+	}
 	cmd.WaitDelay = grace
 	err = runGroup(cmd, p.running)
 	_ = errors.Join(stdout.Close(), stderr.Close()) // they only pass the last line on

@@ -3,6 +3,7 @@ package fileop
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -51,7 +52,15 @@ func (s *Set) Register(reg *sequencer.Registry, h Host) error {
 		if f.undo != nil {
 			options = append(options, sequencer.Undo(s.runner(f, f.undo, h)))
 		}
-		sequencer.RegisterFunc(reg, f.Name, s.runner(f, f, h), options...)
+		if f.Ordered() || f.SQL() {
+			sequencer.RegisterFunc(reg, f.Name, s.runner(f, f, h), options...)
+		} else {
+			sequencer.RegisterFuncOf(reg, f.Name, func(ctx context.Context, in input) error {
+				p := s.program(f, f, h)
+				p.input = in.text
+				return p.run(ctx)
+			}, options...)
+		}
 		for _, problem := range problems(reg)[seen:] {
 			faults = append(faults, fmt.Errorf("%s: %s", f.Path, place.ReplaceAllString(problem.Error(), "")))
 			seen++
@@ -114,11 +123,24 @@ func (f *File) tries() int {
 // alone reports whether what the file does is outside the ledger's transaction.
 func (f *File) alone() bool { return f.Header.Transaction == Never || !f.SQL() }
 
+func (s *Set) program(f, what *File, h Host) program {
+	return program{path: what.Path, host: h, backoff: f.Header.Backoff, tries: f.tries(), running: &s.running}
+}
+
+// input is what an executable is given, whatever JSON it is.
+type input struct{ text json.RawMessage }
+
+// MarshalJSON implements [json.Marshaler].
+func (i input) MarshalJSON() ([]byte, error) { return i.text.MarshalJSON() }
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (i *input) UnmarshalJSON(text []byte) error { return i.text.UnmarshalJSON(text) }
+
 // runner is the function that runs what: the operation's own file or its rollback.
 func (s *Set) runner(f, what *File, h Host) func(context.Context) error {
 	switch {
 	case !what.SQL():
-		return program{path: what.Path, host: h, backoff: f.Header.Backoff, tries: f.tries(), running: &s.running}.run
+		return s.program(f, what, h).run
 	case f.Header.Transaction == Never:
 		return func(ctx context.Context) error { return runAlone(ctx, h.DB, what) }
 	case f.alone(): // an SQL rollback of an executable

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -30,7 +31,11 @@ type File struct {
 	Header Header
 	text   string // of an SQL file
 	undo   *File  // only Path and text
+	fault  error  // what is wrong with it, should it be an operation at all
 }
+
+// Ordered reports an operation of runs; the others are executed by name.
+func (f *File) Ordered() bool { return f.Name[0] >= '0' && f.Name[0] <= '9' }
 
 // SQL reports whether the file holds statements rather than a program.
 func (f *File) SQL() bool { return isSQL(f.Path) }
@@ -73,47 +78,56 @@ func load(path string) (*File, string, error) {
 		return nil, "", err
 	case info.IsDir():
 		return nil, "ignored, because it is a directory", nil
-	case base[0] < '0' || base[0] > '9':
-		return nil, "ignored, because its name does not start with a timestamp", nil
-	case !isSQL(path) && !runnable(info):
-		return nil, "ignored, because it is neither .sql nor executable", lostItsBit(path)
 	}
 	f := &File{Path: path, Name: strings.TrimSuffix(base, filepath.Ext(base))}
+	switch {
+	case f.Ordered() && !isSQL(path) && !runnable(info):
+		return nil, "ignored, because it is neither .sql nor executable", lostItsBit(path)
+	case !isSQL(path) && !runnable(info):
+		return nil, "ignored, because its name does not start with a timestamp, and it is neither .sql nor executable", nil
+	case !f.Ordered():
+		f.fault = f.read()
+		return f, "", nil
+	}
 	if err := checkName(f.Name); err != nil {
 		return nil, "", fmt.Errorf("%s: %w", path, err)
 	}
+	if err := f.read(); err != nil {
+		return nil, "", err
+	}
+	return f, "", nil
+}
+
+// read takes in what the file says.
+func (f *File) read() error {
+	path := f.Path
 	text, err := os.ReadFile(path)
 	if err == nil && f.SQL() {
 		err = checkText(path, text)
 	}
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	if isText(text) { // a compiled program has no comments
 		if f.Header, err = ParseHeader(path, text); err != nil {
-			return nil, "", err
+			return err
 		}
 	}
 	if f.SQL() {
 		f.text = string(text)
-		return f, "", nil
+		return nil
 	}
 	if err := checkScript(text); err != nil {
-		return nil, "", fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	return f, "", nil
+	return nil
 }
 
-// complete finds names that are taken twice, and the rollback files, which are not
-// ignored.
+// complete tells operations from rollback files and from what only lies beside
+// them, and finds names that are taken twice.
 func (s *Set) complete(dir string, ignored map[string]string) (faults []error) {
-	byName := map[string]*File{}
 	rollbacks := map[string]*File{} // path → whose
 	for _, f := range s.Files {
-		if other := byName[f.Name]; other != nil {
-			faults = append(faults, fmt.Errorf("two operations of one name, %s: %s and %s: rename one", f.Name, other.Path, f.Path))
-		}
-		byName[f.Name] = f
 		if f.Header.Rollback == "" {
 			continue
 		}
@@ -126,7 +140,25 @@ func (s *Set) complete(dir string, ignored map[string]string) (faults []error) {
 		rollbacks[undo.Path] = f
 		delete(ignored, undo.Path)
 	}
-	s.Files = slices.DeleteFunc(s.Files, func(f *File) bool { return rollbacks[f.Path] != nil })
+	s.Files = slices.DeleteFunc(s.Files, func(f *File) bool {
+		none := rollbacks[f.Path] != nil
+		if !none && !f.Ordered() && f.fault == nil && reflect.ValueOf(f.Header).IsZero() {
+			none = true
+			ignored[f.Path] = filepath.Base(f.Path) + ": ignored, because its name does not start with a timestamp and it declares nothing: " +
+				`a line "sequencer: description …" makes it an operation that is executed by name`
+		}
+		return none
+	})
+	byName := map[string]*File{}
+	for _, f := range s.Files {
+		if other := byName[f.Name]; other != nil {
+			faults = append(faults, fmt.Errorf("two operations of one name, %s: %s and %s: rename one", f.Name, other.Path, f.Path))
+		}
+		byName[f.Name] = f
+		if f.fault != nil {
+			faults = append(faults, f.fault)
+		}
+	}
 	return faults
 }
 
