@@ -112,11 +112,11 @@ func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation)
 	if err != nil {
 		return nil, fmt.Errorf("dispatch: %w", err)
 	}
-	return s.queued(ctx, rows, done.Receipts), nil
+	return s.dispatched(ctx, rows, done.Receipts), nil
 }
 
-// queued tells what a write of rows came to.
-func (s *Sequencer) queued(ctx context.Context, rows []storage.Execution, done []storage.Receipt) []Receipt {
+// dispatched tells what a write of rows came to.
+func (s *Sequencer) dispatched(ctx context.Context, rows []storage.Execution, done []storage.Receipt) []Receipt {
 	receipts := make([]Receipt, len(rows))
 	for i, r := range done {
 		receipts[i] = Receipt{ID: r.ID.String(), Duplicate: r.Duplicate, HolderID: r.HolderID.String()}

@@ -20,8 +20,6 @@ const (
 	keyError     = "error"
 	keyEvent     = "event"
 	keyPanic     = "panic"
-	keySchedule  = "schedule"
-	keyTick      = "tick"
 )
 
 // logEvent is where all log lines about executions are worded.

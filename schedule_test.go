@@ -151,7 +151,7 @@ func TestSchedulesAreShownAsLedgerAndBuildKnowThem(t *testing.T) {
 			sequencer.Schedule(l.reg, "local", "0 3 * * *", sequencer.Named("local", nil))
 		})
 		first.drain()
-		if err := first.PauseSchedule(t.Context(), "held", ""); err != nil {
+		if err := first.Pause(t.Context(), storage.PauseSchedule, "held", ""); err != nil {
 			t.Fatal(err)
 		}
 		second := open(2, func(l *lab) {
@@ -196,13 +196,13 @@ func TestRunningAScheduleByHandLeavesItsTicksAlone(t *testing.T) {
 		if err != nil || receipt.ID == "" || receipt.Duplicate {
 			t.Errorf("RunSchedule: %+v, %v", receipt, err)
 		}
-		if err := l.PauseSchedule(t.Context(), "report", ""); err != nil {
+		if err := l.Pause(t.Context(), storage.PauseSchedule, "report", ""); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := l.RunSchedule(t.Context(), "report"); err != nil {
 			t.Errorf("RunSchedule while it is paused: %v", err)
 		}
-		if err := l.ResumeSchedule(t.Context(), "report", ""); err != nil {
+		if err := l.Resume(t.Context(), storage.PauseSchedule, "report", ""); err != nil {
 			t.Fatal(err)
 		}
 		until(t, "2000-01-01 01:20")
@@ -231,10 +231,8 @@ func TestAScheduleThatIsNotThereIsSaidToBeSo(t *testing.T) {
 	l.every("nightly_report", "0 3 * * *")
 	l.open()
 	for name, call := range map[string]func(name string) error{
-		"RunSchedule":    func(n string) error { _, err := l.RunSchedule(t.Context(), n); return err },
-		"NextTicks":      func(n string) error { _, err := l.NextTicks(t.Context(), n, 1); return err },
-		"PauseSchedule":  func(n string) error { return l.PauseSchedule(t.Context(), n, "") },
-		"ResumeSchedule": func(n string) error { return l.ResumeSchedule(t.Context(), n, "") },
+		"RunSchedule": func(n string) error { _, err := l.RunSchedule(t.Context(), n); return err },
+		"NextTicks":   func(n string) error { _, err := l.NextTicks(t.Context(), n, 1); return err },
 	} {
 		if err := call("report"); !errors.Is(err, storage.ErrNotFound) || !strings.Contains(err.Error(), "nightly_report") {
 			t.Errorf("%s: %v; want ErrNotFound and what looks like it", name, err)

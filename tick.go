@@ -52,7 +52,6 @@ func (d *duty) tick(ctx context.Context, sess session) <-chan struct{} {
 		close(ended)
 		return ended
 	}
-	d.ask(ctx) // a closed guard keeps schedules from firing too
 	wait := t.look(ctx)
 	go func() {
 		defer close(ended)
@@ -71,7 +70,7 @@ func (t *ticker) look(ctx context.Context) time.Duration {
 	wait, err := t.fireDue(ctx)
 	failing := err != nil && ctx.Err() == nil
 	if failing && !t.failing { // told once, until it has worked again
-		t.seq.cfg.Logger.ErrorContext(ctx, "firing schedules", keyError, err)
+		t.seq.emit(ctx, Event{Kind: EventWarning, Reason: "schedules do not fire", Err: err})
 	}
 	t.failing = failing
 	return wait
@@ -144,7 +143,7 @@ func (t *ticker) fire(ctx context.Context, b *boundSchedule, last, now time.Time
 				return err // somebody else was first, or has just paused it
 			}
 		}
-		t.seq.queued(ctx, rows, done.Receipts)
+		t.seq.dispatched(ctx, rows, done.Receipts)
 	}
 	return nil
 }
@@ -165,7 +164,7 @@ func (t *ticker) fired(ctx context.Context, b *boundSchedule, id storage.ID) (bo
 func (t *ticker) skip(ctx context.Context, b *boundSchedule, at time.Time) error {
 	_, err := t.seq.store.Enqueue(ctx, storage.EnqueueRequest{Tick: &storage.Tick{Schedule: b.name, At: at}})
 	if err == nil {
-		t.seq.cfg.Logger.WarnContext(ctx, "ticks were missed and are skipped", keySchedule, b.name, keyTick, at)
+		t.seq.emit(ctx, Event{Kind: EventWarning, Reason: fmt.Sprintf("schedule %s: what was missed up to %s is skipped", b.name, at.Format(time.RFC3339))})
 	}
 	return err
 }

@@ -182,14 +182,14 @@ func TestAPausedScheduleFiresNothingAndItsTicksAreMissedOnes(t *testing.T) {
 		until(t, "2000-01-01 01:30")
 		l.fired("before", "01 00:05", "01 01:00", "01 01:05")
 		for _, name := range []string{"once", "skip"} {
-			if err := l.PauseSchedule(t.Context(), name, "a holiday"); err != nil {
+			if err := l.Pause(t.Context(), storage.PauseSchedule, name, "a holiday"); err != nil {
 				t.Fatal(err)
 			}
 		}
 		until(t, "2000-01-01 04:30")
 		l.fired("paused")
 		for _, name := range []string{"once", "skip"} {
-			if err := l.ResumeSchedule(t.Context(), name, "over"); err != nil {
+			if err := l.Resume(t.Context(), storage.PauseSchedule, name, "over"); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gosequencer/sequencer/internal/cron"
@@ -249,31 +250,6 @@ func (s *Sequencer) RunSchedule(ctx context.Context, name string) (Receipt, erro
 	return receipts[0], nil
 }
 
-// PauseSchedule keeps a schedule from firing until it is resumed; what it has
-// dispatched is not touched. reason goes into the audit log.
-func (s *Sequencer) PauseSchedule(ctx context.Context, name, reason string) error {
-	return s.orderSchedule(ctx, storage.ActPause, name, reason)
-}
-
-// ResumeSchedule lets a schedule fire again. The ticks that the pause has kept back
-// are missed ones: what becomes of them is the schedule's to say.
-func (s *Sequencer) ResumeSchedule(ctx context.Context, name, reason string) error {
-	return s.orderSchedule(ctx, storage.ActResume, name, reason)
-}
-
-func (s *Sequencer) orderSchedule(ctx context.Context, action storage.Action, name, reason string) error {
-	if _, err := s.knownSchedule(ctx, name); err != nil {
-		return err
-	}
-	_, err := s.store.Operate(ctx, storage.Order{
-		Action: action, Pause: storage.Pause{Kind: storage.PauseSchedule, Name: name}, Actor: s.cfg.Actor, Reason: reason,
-	})
-	if err != nil {
-		return fmt.Errorf("%s of schedule %s: %w", action, name, err)
-	}
-	return nil
-}
-
 func (s *Sequencer) scheduleNamed(name string) *boundSchedule {
 	for _, b := range s.schedules {
 		if b.name == name {
@@ -300,7 +276,7 @@ func (s *Sequencer) knownSchedule(ctx context.Context, name string) (ScheduleSta
 
 func unknownSchedule(name string, candidates []string) error {
 	if len(candidates) > 0 {
-		return fmt.Errorf("schedule %q: %w: do you mean %v?", name, storage.ErrNotFound, candidates)
+		return fmt.Errorf("schedule %q: %w: do you mean %s?", name, storage.ErrNotFound, strings.Join(candidates, " or "))
 	}
 	return fmt.Errorf("schedule %q: %w: neither the ledger nor this build has one of that name", name, storage.ErrNotFound)
 }
