@@ -55,6 +55,14 @@
 // completed, newest first, and that undoing is part of the same flow: whatever
 // process dies in the middle, the next one finishes it.
 //
+// # Queues
+//
+// [Sequencer.Dispatch] stores an execution in a queue, in the caller's transaction
+// with [Sequencer.In]. [Sequencer.Work] serves queues until its context ends. What
+// failed is listed by [Sequencer.Failed], and [Sequencer.Retry] and
+// [Sequencer.RetryAll] put it back; [Sequencer.Pause] keeps a queue or an operation
+// from starting anything; [Sequencer.Why] says what keeps an execution waiting.
+//
 // # Promises
 //
 // What was accepted is run, or visible as failed. One attempt has one committed

@@ -124,7 +124,7 @@ func (s *Sequencer) whyRunning(ctx context.Context, a *Answer) error {
 	case w == nil:
 		r.Text = "it runs on a worker that the ledger does not know any more"
 	case goneFrom(process.Self(), w):
-		r.Kind, r.Text = ReasonLost, fmt.Sprintf("its worker (%s) is gone: the next worker or run takes it over", describe(w))
+		r.Kind, r.Text = ReasonLost, fmt.Sprintf("it ran on %s, which is gone: the next worker or run takes it over", describe(w))
 	default:
 		r.Text = fmt.Sprintf("it runs on %s: attempt %d", describe(w), row.Attempts())
 		if row.Total > 0 {

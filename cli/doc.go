@@ -16,10 +16,10 @@
 //	2    wrong usage
 //	3    blocked by a guard
 //	4    another run holds the lock
-//	5    something is pending or failed (verify, wait, status --exit-code)
+//	5    something is pending or failed (verify, wait, status --exit-code), or a queue has reached a limit (monitor)
 //	6    waiting timed out (wait)
 //	7    applied migrations were changed afterwards, and nothing worse (verify, wait, status --exit-code)
-//	130  stopped by Ctrl-C or SIGTERM
+//	130  stopped by Ctrl-C or SIGTERM; a worker whose executions ended, or went back to their queues, exits 0
 //
 // # Output
 //
@@ -35,10 +35,20 @@
 //	plan      {"method","tasks":[…],"in_flight","scheduled","interrupted","drift","unknown","missing","filtered","blocked"},
 //	          also what process --dry-run prints
 //	status    one key per section: "pending" (tasks), "completed", "failed", "running", "skipped", "rolled_back",
-//	          "cancelled", "interrupted" (executions), "scheduled", "unknown", "missing", "drift", "locks", "open_runs"
-//	          and "last_run"; with --history {"executions":[…]}
+//	          "cancelled", "interrupted" (executions), "scheduled", "queues", "paused", "unknown", "missing", "drift",
+//	          "locks", "open_runs" and "last_run"; with --history {"executions":[…]}
 //	execute   {"id","name","state","duplicate"}
-//	retry, resolve  {"name","state"}
+//	resolve   {"name","state"}
+//	retry     the same as execute; of a selection {"retried","left_out"}, with --dry-run {"groups":[…]}
+//	forget    {"name","forgotten"}; of a selection {"forgotten","left_out"}, with --dry-run {"groups":[…]}
+//	failed    {"failed":[…],"more"}, with --groups {"groups":[…]}
+//	why       {"execution","reasons":[{"kind","text",…}…]}
+//	work      {"completed","failed","retried","released","skipped","cancelled","interrupted","reason","elapsed_ns"}
+//	queues    {"queues":[…]}
+//	workers   {"workers":[…]}
+//	monitor   {"ok","queues":[…]}
+//	pause, resume  {"kind","name","paused","changed"}
+//	prune     {"pruned"}
 //	cancel    {"name","cancelled"}
 //	unlock    {"unlocked","holder"}
 //	validate  {"valid","notices"}

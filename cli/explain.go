@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"unicode"
 
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/storage"
@@ -126,7 +127,14 @@ func trace(err error) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
+// firstLine is safe to print: what an error quotes may hold anything, and a terminal
+// obeys some of it.
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
-	return line
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.TrimRight(line, "\r"))
 }

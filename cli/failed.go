@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -140,7 +139,7 @@ func (u *ui) traces(entries []entry) {
 				u.printf("    %s", strings.TrimRight(line, "\n"))
 			}
 			if f.Context != "" {
-				u.printf("    %s", fmt.Sprint(f.Context))
+				u.printf("    %s", f.Context)
 			}
 		}
 	}

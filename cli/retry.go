@@ -64,5 +64,11 @@ func (c *retryCommand) single(ctx context.Context, s *session) error {
 	d := newDisplay(s.ui)
 	err := s.Seq.Retry(sequencer.WithObserver(sequencer.WithObserver(ctx, d.observe), w.observe), s.args[0], c.reason)
 	d.close()
-	return w.conclude(ctx, s, err)
+	if err := w.conclude(ctx, s, err); err != nil {
+		return err
+	}
+	if others, err := s.Seq.Failed(ctx, sequencer.Selection{Name: s.args[0], Limit: 1}); err == nil && len(others) > 0 {
+		s.sayf("note: %s has failed more than once: %s retry --name %[1]s", s.args[0], s.name)
+	}
+	return nil
 }

@@ -2,9 +2,9 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/pflag"
 
@@ -104,7 +104,7 @@ func (u *ui) groups(groups []sequencer.FailureGroup) {
 	u.printf("%s in %s", count(total(groups), "failed execution"), count(len(groups), "error group"))
 	rows := make([][]string, len(groups))
 	for i, g := range groups {
-		rows[i] = []string{g.Group, fmt.Sprint(g.Count), g.Name, stamp(g.Last), firstLine(g.Error)}
+		rows[i] = []string{g.Group, strconv.Itoa(g.Count), g.Name, stamp(g.Last), firstLine(g.Error)}
 	}
 	u.listing([]string{"group", "count", "name", "last (UTC)", "error"}, rows)
 }
