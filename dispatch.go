@@ -2,9 +2,13 @@ package sequencer
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -242,9 +246,22 @@ func (s *Sequencer) declare(row *storage.Execution, reg *registration, op Operat
 		if via != "" && via != "default" {
 			note(fmt.Errorf("%s: UniqueVia %q: another store for uniqueness is not available yet", reg.name, via))
 		}
-		row.UniqueKey, row.UniqueFor = "id:"+reg.name+":"+id, keep
+		row.UniqueKey, row.UniqueFor = uniqueKey(reg.name, id), keep
 	}
 	return errors.Join(problems...)
+}
+
+// maxUniqueID is how long a unique id is stored as it is, in bytes.
+const maxUniqueID = 512
+
+// uniqueKey is the key of an operation's unique id, which may be any text: what no
+// index of every database takes is stood for by its digest.
+func uniqueKey(name, id string) string {
+	if len(id) <= maxUniqueID && utf8.ValidString(id) && strings.IndexByte(id, 0) < 0 {
+		return "id:" + name + ":" + id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "sha256:" + name + ":" + hex.EncodeToString(sum[:])
 }
 
 // retryFor is how long after it becomes runnable a row may be retried. RetryUntil

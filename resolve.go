@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // catalog is the content of a registry arranged for lookups, read-only.
@@ -222,6 +223,14 @@ func (r *registration) shape(input any) (Operation, error) {
 	}
 	if r.typ == nil {
 		return nil, fmt.Errorf("%s: it takes no input: pass nil", r.name)
+	}
+	if _, given := input.(json.RawMessage); !given {
+		err = r.checkText(raw)
+	} else if !utf8.Valid(raw) {
+		err = r.textError()
+	}
+	if err != nil {
+		return nil, err
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
