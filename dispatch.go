@@ -2,9 +2,13 @@ package sequencer
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -112,8 +116,13 @@ func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation)
 	if err != nil {
 		return nil, fmt.Errorf("dispatch: %w", err)
 	}
+	return s.dispatched(ctx, rows, done.Receipts), nil
+}
+
+// dispatched tells what a write of rows came to.
+func (s *Sequencer) dispatched(ctx context.Context, rows []storage.Execution, done []storage.Receipt) []Receipt {
 	receipts := make([]Receipt, len(rows))
-	for i, r := range done.Receipts {
+	for i, r := range done {
 		receipts[i] = Receipt{ID: r.ID.String(), Duplicate: r.Duplicate, HolderID: r.HolderID.String()}
 		e := Event{Kind: EventQueued, Method: rows[i].Method, ID: r.ID.String(), Name: rows[i].Name, Operation: rows[i].Kind, State: storage.Pending, Tags: rows[i].Tags}
 		if r.Duplicate {
@@ -121,7 +130,7 @@ func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation)
 		}
 		s.emit(ctx, e)
 	}
-	return receipts, nil
+	return receipts
 }
 
 func (s *Sequencer) record(ops []Operation, rows []storage.Execution) ([]Receipt, error) {
@@ -237,9 +246,22 @@ func (s *Sequencer) declare(row *storage.Execution, reg *registration, op Operat
 		if via != "" && via != "default" {
 			note(fmt.Errorf("%s: UniqueVia %q: another store for uniqueness is not available yet", reg.name, via))
 		}
-		row.UniqueKey, row.UniqueFor = "id:"+reg.name+":"+id, keep
+		row.UniqueKey, row.UniqueFor = uniqueKey(reg.name, id), keep
 	}
 	return errors.Join(problems...)
+}
+
+// maxUniqueID is how long a unique id is stored as it is, in bytes.
+const maxUniqueID = 512
+
+// uniqueKey is the key of an operation's unique id, which may be any text: what no
+// index of every database takes is stood for by its digest.
+func uniqueKey(name, id string) string {
+	if len(id) <= maxUniqueID && utf8.ValidString(id) && strings.IndexByte(id, 0) < 0 {
+		return "id:" + name + ":" + id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "sha256:" + name + ":" + hex.EncodeToString(sum[:])
 }
 
 // retryFor is how long after it becomes runnable a row may be retried. RetryUntil

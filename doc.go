@@ -62,6 +62,7 @@
 // failed is listed by [Sequencer.Failed], and [Sequencer.Retry] and
 // [Sequencer.RetryAll] put it back; [Sequencer.Pause] keeps a queue or an operation
 // from starting anything; [Sequencer.Why] says what keeps an execution waiting.
+// [Schedule] has an operation dispatched at set times, once per tick.
 //
 // # Promises
 //

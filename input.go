@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,11 +45,42 @@ func (r *registration) encode(op Operation, limit int) ([]byte, error) {
 		if payload, err = json.Marshal(r.subject(op)); err != nil {
 			return nil, r.inputError(err)
 		}
+		if err := r.checkText(payload); err != nil {
+			return nil, err
+		}
 	}
 	if size := inputHeader + len(payload); size > limit {
 		return nil, &InputTooLargeError{Name: r.name, Size: size, Limit: limit}
 	}
 	return frameInput(inputPlain, "", payload), nil
+}
+
+// replaced is what encoding/json writes for bytes of a string that are no UTF-8; a
+// replacement character that was there before it writes as itself.
+var replaced = []byte(`\ufffd`)
+
+// checkText refuses strings that would not come back as they were. Input with an
+// encoding of its own may hold the same six bytes and mean them: then they survive
+// another round.
+func (r *registration) checkText(payload []byte) error {
+	if !bytes.Contains(payload, replaced) {
+		return nil
+	}
+	again, err := r.fresh()
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(payload, r.subject(again)); err != nil {
+		return r.inputError(err)
+	}
+	if second, err := json.Marshal(r.subject(again)); err != nil || bytes.Count(second, replaced) != bytes.Count(payload, replaced) {
+		return r.textError()
+	}
+	return nil
+}
+
+func (r *registration) textError() error {
+	return fmt.Errorf("%s: the input has a string that is not UTF-8, and JSON would change it: use []byte for bytes", r.name)
 }
 
 // decode answers a fresh operation from the factory with the input in its fields.

@@ -16,9 +16,13 @@ import (
 // of the same meaning, is an error rather than a question of precedence.
 type RegisterOption interface{ register(*registration) }
 
-// DispatchOption concerns one dispatch. It wins over what the operation says; of
-// several that say the same the last, that is the outermost, wins.
-type DispatchOption interface{ dispatch(*request) }
+// DispatchOption concerns one dispatch, or each one of a schedule. It wins over
+// what the operation says; of several that say the same the last, that is the
+// outermost, wins.
+type DispatchOption interface {
+	dispatch(*request)
+	ScheduleOption
+}
 
 // Option serves in both places.
 type Option interface {
@@ -32,7 +36,8 @@ func (o registerOption) register(r *registration) { o(r) }
 
 type dispatchOption func(*request)
 
-func (o dispatchOption) dispatch(q *request) { o(q) }
+func (o dispatchOption) dispatch(q *request)  { o(q) }
+func (o dispatchOption) schedule(d *schedule) { d.opts = append(d.opts, o) }
 
 type option struct {
 	registerOption

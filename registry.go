@@ -24,11 +24,13 @@ import (
 // 2024_01_15_120000_seed_admin. Any other name is unlisted: reached by Dispatch,
 // Execute and flows alone (S2.9).
 type Registry struct {
-	mu       sync.Mutex // guards what follows, up to index
-	content  []*registration
-	owner    map[string]*registration // of every name and former name
-	problems []error
-	notes    []string
+	mu      sync.Mutex // guards what follows, up to index
+	content []*registration
+	owner   map[string]*registration // of every name and former name
+
+	schedules []*schedule
+	problems  []error
+	notes     []string
 
 	index atomic.Pointer[catalog] // of content; nil after a change
 }
@@ -68,12 +70,17 @@ func (r *Registry) warnings() []string {
 func Register[T Operation](reg *Registry, name string, factory func() T, opts ...RegisterOption) {
 	r := newRegistration(name, opts)
 	if factory == nil {
-		r.problemf("the factory is nil: pass a function, for example sequencer.Make[T]")
+		r.problemf("%w: pass a function, for example sequencer.Make[T]", errNoFactory)
+		r.fresh = func() (Operation, error) { return nil, fmt.Errorf("%s: %w", r.name, errNoFactory) }
 	} else {
 		r.adopt(func() Operation { return factory() })
 	}
 	reg.add(r)
 }
+
+// errNoFactory is why a registration cannot make values. New returns it once, for
+// the registration, whatever else stumbles over it.
+var errNoFactory = errors.New("the factory is nil")
 
 // RegisterFunc makes a function an operation. The value it returns can be
 // dispatched like any other and holds only the name.
@@ -173,7 +180,7 @@ func (r *registration) adopt(factory func() Operation) {
 	switch op.(type) {
 	case nil:
 		r.problemf("%w", errors.Unwrap(err))
-	case *funcOperation, *namedOperation, *withOperation:
+	case *funcOperation, *namedOperation, *withOperation, *tickOperation:
 		r.problemf("the factory returns what %s made, which stands for a registered operation: return a type of your own", op)
 	default:
 		r.typ = reflect.TypeOf(op).Elem()

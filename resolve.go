@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // catalog is the content of a registry arranged for lookups, read-only.
@@ -49,7 +50,7 @@ func (r *Registry) snapshot() *Registry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return &Registry{
-		content: slices.Clone(r.content), owner: maps.Clone(r.owner),
+		content: slices.Clone(r.content), owner: maps.Clone(r.owner), schedules: slices.Clone(r.schedules),
 		problems: slices.Clone(r.problems), notes: slices.Clone(r.notes),
 	}
 }
@@ -146,6 +147,8 @@ func (r *Registry) find(op Operation) (*registration, Operation, []DispatchOptio
 			return nil, nil, nil, notFound(r, o.name)
 		}
 		return reg, o, opts, reg.accepts(o)
+	case *tickOperation:
+		return nil, nil, nil, errors.New("what ForTick makes belongs to a Schedule: dispatch the operation itself")
 	}
 	value, typ, err := pointerTo(inner)
 	if err != nil {
@@ -220,6 +223,14 @@ func (r *registration) shape(input any) (Operation, error) {
 	}
 	if r.typ == nil {
 		return nil, fmt.Errorf("%s: it takes no input: pass nil", r.name)
+	}
+	if _, given := input.(json.RawMessage); !given {
+		err = r.checkText(raw)
+	} else if !utf8.Valid(raw) {
+		err = r.textError()
+	}
+	if err != nil {
+		return nil, err
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()

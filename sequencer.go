@@ -23,6 +23,7 @@ type Sequencer struct {
 	connection string                // the name of store
 	all        map[string]*Sequencer // by connection: the same registry and configuration over each store
 	reg        *Registry
+	schedules  []*boundSchedule // those of this connection, by name
 	cfg        Config
 }
 
@@ -37,11 +38,12 @@ func New(store storage.Store, reg *Registry, cfg Config) (*Sequencer, error) {
 		reg = NewRegistry()
 	}
 	s := (&Sequencer{reg: reg.snapshot(), cfg: cfg, all: map[string]*Sequencer{}}).over(DefaultConnection, store)
-	if err := errors.Join(s.cfg.normalize(), reg.Err(), s.checkOperations()); err != nil {
-		return nil, err
-	}
+	err := errors.Join(s.cfg.normalize(), reg.Err(), s.checkOperations())
 	for name, other := range s.cfg.Connections {
 		s.over(name, other)
+	}
+	if err := errors.Join(err, s.bindSchedules()); err != nil {
+		return nil, err
 	}
 	for _, w := range s.reg.warnings() {
 		s.cfg.Logger.Warn(w)
@@ -81,6 +83,9 @@ func (s *Sequencer) On(connection string) (*Sequencer, error) {
 func (s *Sequencer) checkOperations() error {
 	var problems []error
 	for _, reg := range s.reg.all() {
+		if len(reg.problems) > 0 { // reported already
+			continue
+		}
 		if reg.txRequire && len(s.txKinds) == 0 {
 			problems = append(problems, fmt.Errorf("%s is marked TxRequire, and a %s ledger has no transactions to share: use an SQL store, or drop the mark",
 				reg.name, s.store.Name()))

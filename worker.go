@@ -114,8 +114,8 @@ func (w *WorkerConfig) normalize(s *Sequencer, wakes bool) error {
 //
 // What a worker cannot run it leaves alone, at no cost: operations it has not
 // registered, and those that ask for a newer build (Q1.37). While it works it takes
-// over from workers that died, and deletes history that is older than
-// Config.Retention.
+// over from workers that died, fires the schedules of its registry, and deletes
+// history that is older than Config.Retention.
 func (s *Sequencer) Work(ctx context.Context, w WorkerConfig) error {
 	waker, wakes := s.store.(storage.Waker)
 	if err := w.normalize(s, wakes); err != nil {
@@ -200,6 +200,7 @@ func (d *duty) run(ctx context.Context, sess session) error {
 	d.ask(ctx)                       // before the first claim
 	wake := make(chan struct{}, 1)
 	tasks, stop := context.WithCancel(ctx)
+	ticked := d.tick(tasks, sess)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -213,6 +214,7 @@ func (d *duty) run(ctx context.Context, sess session) error {
 	defer func() {
 		stop()
 		<-ended
+		<-ticked
 		<-watched
 	}()
 	d.s.emit(ctx, Event{Kind: EventWorkerStarted, ID: sess.worker().String(), Tasks: d.cfg.Slots, Reason: strings.Join(d.cfg.Queues, ", ")})

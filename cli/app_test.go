@@ -149,6 +149,14 @@ var operations = map[string]func(*sequencer.Registry){
 		<-ctx.Done()
 		return errors.Join(context.Cause(ctx), os.WriteFile("stopped", []byte(context.Cause(ctx).Error()), 0o600))
 	}, sequencer.Mark[sequencer.Async]()),
+	"nightly": func(reg *sequencer.Registry) {
+		op := sequencer.RegisterFunc(reg, "report", did("report"))
+		sequencer.Schedule(reg, "nightly_report", "30 2 * * *", op, sequencer.InZone("Europe/Berlin"), sequencer.OnQueue("low"))
+	},
+	"often": func(reg *sequencer.Registry) {
+		op := sequencer.RegisterFunc(reg, "beat", func(context.Context) error { return os.WriteFile("beaten", nil, 0o600) })
+		sequencer.Schedule(reg, "heartbeat", "@every 1s", op)
+	},
 	"cycle": func(reg *sequencer.Registry) {
 		a, b := "20240201000000_a", "20240202000000_b"
 		sequencer.RegisterFunc(reg, a, did("a"), sequencer.DependsOn(sequencer.Op(b)))

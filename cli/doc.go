@@ -35,7 +35,7 @@
 //	plan      {"method","tasks":[…],"in_flight","scheduled","interrupted","drift","unknown","missing","filtered","blocked"},
 //	          also what process --dry-run prints
 //	status    one key per section: "pending" (tasks), "completed", "failed", "running", "skipped", "rolled_back",
-//	          "cancelled", "interrupted" (executions), "scheduled", "queues", "paused", "unknown", "missing", "drift",
+//	          "cancelled", "interrupted" (executions), "scheduled", "queues", "schedules", "paused", "unknown", "missing", "drift",
 //	          "locks", "open_runs" and "last_run"; with --history {"executions":[…]}
 //	execute   {"id","name","state","duplicate"}
 //	resolve   {"name","state"}
@@ -48,6 +48,10 @@
 //	workers   {"workers":[…]}
 //	monitor   {"ok","queues":[…]}
 //	pause, resume  {"kind","name","paused","changed"}
+//	schedule list  {"schedules":[…]}
+//	schedule next  {"name","next":[…]}
+//	schedule run   {"id","duplicate","holder_id"}
+//	schedule pause, schedule resume  as pause and resume
 //	prune     {"pruned"}
 //	cancel    {"name","cancelled"}
 //	unlock    {"unlocked","holder"}

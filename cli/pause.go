@@ -120,11 +120,11 @@ func (s *session) stranger(ctx context.Context, p storage.Pause) error {
 		}
 		known = len(rows) > 0 || slices.Contains(s.Seq.Names(), p.Name)
 	case storage.PauseSchedule:
-		schedules, err := s.Seq.Store().Schedules(ctx)
+		schedules, err := s.Seq.Schedules(ctx)
 		if err != nil {
 			return err
 		}
-		known = slices.ContainsFunc(schedules, func(x storage.Schedule) bool { return x.Name == p.Name })
+		known = slices.ContainsFunc(schedules, func(x sequencer.ScheduleState) bool { return x.Name == p.Name })
 	}
 	if !known {
 		s.sayf("note: there is no %s yet", p.Target())

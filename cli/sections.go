@@ -57,6 +57,11 @@ var sections = []section{
 		lines: func(u *ui, st *state) { u.queueTable(st.queues) },
 	},
 	{
+		key: "schedules", flag: "schedules", title: "Schedules",
+		data:  func(st *state) any { return notNil(st.schedules) },
+		lines: func(u *ui, st *state) { u.scheduleTable(st.schedules) },
+	},
+	{
 		key: "paused", flag: "paused", title: "Paused",
 		data: func(st *state) any { return notNil(st.pauses) },
 		lines: func(u *ui, st *state) {

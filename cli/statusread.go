@@ -21,6 +21,7 @@ type state struct {
 	later     []later // due later, in the plan and in queues
 	queues    []queueEntry
 	pauses    []storage.Pause
+	schedules []sequencer.ScheduleState
 }
 
 // later is what will be due.
@@ -57,6 +58,9 @@ func readStatus(ctx context.Context, seq *sequencer.Sequencer) (*state, error) {
 	}
 	st.queues = withFailed(queues, st.Counts)
 	if st.pauses, err = seq.Pauses(ctx); err != nil {
+		return nil, err
+	}
+	if st.schedules, err = seq.Schedules(ctx); err != nil {
 		return nil, err
 	}
 	if err := st.readFailures(ctx, seq.Store()); err != nil {

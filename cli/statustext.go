@@ -24,6 +24,8 @@ func lengthOf(data any) int {
 		return len(x)
 	case []storage.Pause:
 		return len(x)
+	case []sequencer.ScheduleState:
+		return len(x)
 	case []sequencer.Drift:
 		return len(x)
 	case []storage.LockState:

@@ -14,6 +14,7 @@ package main
 import (
 	"context"
 	"os"
+	_ "time/tzdata" // schedules have time zones, and a bare container has no database of them
 
 	"github.com/gosequencer/sequencer/cli"
 )

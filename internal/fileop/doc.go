@@ -29,6 +29,13 @@
 //	-- sequencer: backoff 10s, 1m
 //	-- sequencer: depends migration:20240115110000_create_users, seed_admin
 //
+// One without a timestamp may say when it runs by itself: workers dispatch it, once
+// per tick, in UTC unless a zone is given.
+//
+//	-- sequencer: schedule 30 2 * * *
+//	-- sequencer: schedule-zone Europe/Berlin
+//	-- sequencer: schedule-missed skip
+//
 // In scripts the comment starts with # or //. See [Header] for the keys. An unknown
 // key, a bad value, or a line of this form further down is an error with file and
 // line.

@@ -31,7 +31,15 @@ type Header struct {
 	Transaction   Transaction     // transaction never
 	Former        []string        // former 20240115110000_seed
 	Description   string          // description for people, one line
+
+	Schedule string  // schedule 0 3 * * *: when a worker dispatches it by itself
+	Zone     string  // schedule-zone Europe/Berlin
+	Missed   *Missed // schedule-missed skip, once or all 10
 }
+
+// Missed is what becomes of ticks of a schedule that nobody fired in time: the
+// newest so many of them still are; 0 = none.
+type Missed int
 
 // Transaction says how an SQL file meets the ledger's transaction.
 type Transaction string

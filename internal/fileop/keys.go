@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/gosequencer/sequencer/internal/cron"
 )
 
 // lists may be repeated, each line adding to the one before.
@@ -77,6 +79,21 @@ var keys = map[string]func(h *Header, value string) error{
 		h.Description = v
 		return needed(v)
 	},
+	"schedule": func(h *Header, v string) error {
+		h.Schedule = v
+		_, err := cron.Parse(v, "")
+		return err
+	},
+	"schedule-zone": func(h *Header, v string) error {
+		h.Zone = v
+		_, err := cron.Parse("@daily", v)
+		return errors.Join(needed(v), err)
+	},
+	"schedule-missed": func(h *Header, v string) error {
+		n, err := missed(v)
+		h.Missed = &n
+		return err
+	},
 	"transaction": func(h *Header, v string) error {
 		h.Transaction = Transaction(v)
 		if h.Transaction != Never && h.Transaction != Require {
@@ -111,6 +128,20 @@ func count(value string) (int, error) {
 		return 0, errors.New("want a whole number of at least 1")
 	}
 	return n, nil
+}
+
+func missed(value string) (Missed, error) {
+	switch value {
+	case "skip":
+		return 0, nil
+	case "once":
+		return 1, nil
+	}
+	if most, ok := strings.CutPrefix(value, "all "); ok {
+		n, err := count(strings.TrimSpace(most))
+		return Missed(n), err
+	}
+	return 0, errors.New("want skip, once, or all and how many at most, as in all 10")
 }
 
 func duration(value string) (time.Duration, error) {

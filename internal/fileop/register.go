@@ -61,6 +61,9 @@ func (s *Set) Register(reg *sequencer.Registry, h Host) error {
 				return p.run(ctx)
 			}, options...)
 		}
+		if err := f.schedule(reg); err != nil {
+			faults = append(faults, err)
+		}
 		for _, problem := range problems(reg)[seen:] {
 			faults = append(faults, fmt.Errorf("%s: %s", f.Path, place.ReplaceAllString(problem.Error(), "")))
 			seen++
@@ -71,7 +74,7 @@ func (s *Set) Register(reg *sequencer.Registry, h Host) error {
 
 // place is where in this package something was registered, which tells nobody
 // anything: the file does.
-var place = regexp.MustCompile(`^register \S+ at \S+: | at \S*register\.go:\d+`)
+var place = regexp.MustCompile(`^(?:register|schedule) \S+ at \S+: | at \S*(?:register|schedule)\.go:\d+`)
 
 // problems are those of a registry, one by one.
 func problems(reg *sequencer.Registry) []error {

@@ -1,0 +1,40 @@
+package sequencer_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/storage/memory"
+)
+
+// Day is what a report is about.
+type Day struct{ Date time.Time }
+
+// A report each night, of the day before; after a downtime for the last seven.
+func ExampleSchedule() {
+	reg := sequencer.NewRegistry()
+	report := sequencer.RegisterFuncOf(reg, "report", func(_ context.Context, day Day) error {
+		fmt.Println("reporting on", day.Date.Format(time.DateOnly))
+		return nil
+	})
+	sequencer.Schedule(reg, "nightly_report", "30 2 * * *",
+		sequencer.ForTick(func(tick time.Time) sequencer.Operation { return report(Day{tick.AddDate(0, 0, -1)}) }),
+		sequencer.InZone("Europe/Berlin"), sequencer.RunMissed(7), sequencer.OnQueue("low"))
+
+	seq, err := sequencer.New(memory.New(), reg, sequencer.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	schedules, err := seq.Schedules(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, s := range schedules {
+		fmt.Println(s.Name, "dispatches", s.Operation, "at", s.Spec, "in", s.Zone)
+	}
+	// Output: nightly_report dispatches report at 30 2 * * * in Europe/Berlin
+}
