@@ -25,7 +25,8 @@ type session struct {
 	tasks int
 	errs  *errorLog
 	ended *endings
-	disk  *disk // of a run
+	disk  *disk                             // of a run
+	line  map[storage.ID]*storage.Execution // of a run: what alone comes after what, see lineOf
 
 	abandoned *atomic.Int32 // counts handlers that ignored their end; of a worker
 }
@@ -346,9 +347,7 @@ func (a *Attempt) commits(o storage.Outcome, err error) bool {
 var errFenced = fmt.Errorf("%w: the execution was given to another worker", ErrLeaseLost)
 
 func (a *Attempt) commit(ctx context.Context, owned storage.OwnedTx, o storage.Outcome, next func() *storage.ClaimRequest) (storage.Finished, error) {
-	wrote, err := a.seq.tx.FinishTx(ctx, owned, storage.FinishRequest{
-		Worker: a.session.worker(), Outcomes: []storage.Outcome{o}, Claim: next(),
-	})
+	wrote, err := a.seq.tx.FinishTx(ctx, owned, a.finish(o, next()))
 	if err == nil && !wrote.Applied[0] {
 		err = errFenced
 	}
@@ -356,6 +355,13 @@ func (a *Attempt) commit(ctx context.Context, owned storage.OwnedTx, o storage.O
 		return storage.Finished{}, errors.Join(err, owned.Rollback(ctx))
 	}
 	return wrote, owned.Commit(ctx)
+}
+
+// finish is how an attempt that commits by itself records its outcome.
+func (a *Attempt) finish(o storage.Outcome, claim *storage.ClaimRequest) storage.FinishRequest {
+	return storage.FinishRequest{
+		Worker: a.session.worker(), Outcomes: []storage.Outcome{o}, Claim: claim, Next: a.session.line[a.exec.ID],
+	}
 }
 
 // decide asks the pure step, and completes its outcome with what the ledger keeps
@@ -429,7 +435,7 @@ func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func(
 		err = guarded(func() error {
 			return s.cfg.Migrations.Apply(ctx, version, func(ctx context.Context, tx storage.Tx) error {
 				o, _ := a.decide(ending{exec: a.exec, ran: time.Since(began)})
-				w, err := s.tx.FinishTx(ctx, tx, storage.FinishRequest{Worker: a.session.worker(), Outcomes: []storage.Outcome{o}, Claim: next()})
+				w, err := s.tx.FinishTx(ctx, tx, a.finish(o, next()))
 				if err == nil && !w.Applied[0] {
 					err = errFenced
 				}

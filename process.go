@@ -212,6 +212,9 @@ func (s *Sequencer) run(ctx context.Context, sess session, plan *Plan, o RunOpti
 	if err != nil {
 		return nil, fmt.Errorf("starting the run: %w", err)
 	}
+	if first := started.Claimed.Executions; len(first) > 0 {
+		sess.line = lineOf(rows, edges, first[0].CreatedAt)
+	}
 	s.emit(ctx, Event{Kind: EventRunStarted, Method: plan.Method, RunID: flow.ID.String(), Tasks: len(rows)})
 	end, err := s.serveFlow(ctx, sess, flow.ID, slots, started.Claimed)
 	if err == nil && !end.Over() {
@@ -275,6 +278,28 @@ func (s *Sequencer) flowOf(plan *Plan, o RunOptions) (storage.Flow, []storage.Ex
 		}
 	}
 	return flow, rows, edges, nil
+}
+
+// lineOf finds, for each row that a single one waits for, which waits for nothing
+// else, that one: what a store need not look for once the row is over.
+func lineOf(rows []storage.Execution, edges []storage.Edge, created time.Time) map[storage.ID]*storage.Execution {
+	behind, ahead := make(map[storage.ID]int, len(rows)), make(map[storage.ID]int, len(rows))
+	for _, e := range edges {
+		behind[e.From]++
+		ahead[e.To]++
+	}
+	byID := make(map[storage.ID]*storage.Execution, len(rows))
+	for i := range rows {
+		rows[i].CreatedAt = created
+		byID[rows[i].ID] = &rows[i]
+	}
+	line := make(map[storage.ID]*storage.Execution, len(rows))
+	for _, e := range edges {
+		if behind[e.From] == 1 && ahead[e.To] == 1 {
+			line[e.From] = byID[e.To]
+		}
+	}
+	return line
 }
 
 // runRecord is what a run's row remembers of its options.

@@ -145,6 +145,11 @@ func head(out io.Writer, all []measurement, servers map[string]string) {
 			fmt.Fprintf(out, "  %s on %s: %s\n", c.name, c.store, c.settings)
 		}
 	}
+	if slices.ContainsFunc(all, func(m measurement) bool { return within(m.work, "deploy") }) {
+		for _, note := range deployNotes {
+			fmt.Fprintf(out, "  %s\n", note)
+		}
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return

@@ -77,6 +77,14 @@ type FinishRequest struct {
 	Worker   ID
 	Outcomes []Outcome
 	Claim    *ClaimRequest // its Now and Worker are taken from the FinishRequest
+
+	// Next is what the caller, who wrote the flow, expects Claim to find: the only row
+	// behind the one outcome, in the private queue that Claim names, as it was enqueued
+	// and with the CreatedAt it got. A store may take it, before whatever else is due,
+	// and take from Next what cannot change while a row waits, instead of looking for
+	// it and reading it; but only if it finds that this row waits for nothing else, was
+	// never claimed, and has no other beside it.
+	Next *Execution
 }
 
 // Outcome is what one attempt came to, decided before the store sees it.

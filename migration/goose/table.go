@@ -20,7 +20,7 @@ const (
 	byID = ` ORDER BY id`
 
 	// goose's default is datetime('now'), which is UTC.
-	listSQLite = `SELECT version_id, is_applied, CAST(strftime('%%s', tstamp) AS REAL) FROM %[1]s`
+	listSQLite = `SELECT version_id, is_applied, unixepoch(tstamp) FROM %[1]s`
 	// The column has no zone; it was filled by now(), in the session's zone.
 	listMySQL = `SELECT version_id, is_applied, UNIX_TIMESTAMP(tstamp) FROM %[1]s`
 	// As on MySQL. goose looks for its table in the first schema of the search path

@@ -213,7 +213,7 @@ func growFlows(ctx context.Context, t *txn, gains map[storage.ID]storage.Flow) e
 	if len(gains) == 0 {
 		return nil
 	}
-	flows, err := rows{t}.LockFlows(ctx, slices.Collect(maps.Keys(gains)))
+	flows, err := rows{txn: t}.LockFlows(ctx, slices.Collect(maps.Keys(gains)))
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func growFlows(ctx context.Context, t *txn, gains map[storage.ID]storage.Flow) e
 		}
 		f.Total += gains[f.ID].Total
 		f.UndoTotal += gains[f.ID].UndoTotal
-		if err := (rows{t}).SaveFlow(ctx, f); err != nil {
+		if err := (rows{txn: t}).SaveFlow(ctx, f); err != nil {
 			return err
 		}
 		delete(gains, f.ID)

@@ -63,15 +63,21 @@ func finish(ctx context.Context, t *txn, r storage.FinishRequest) (storage.Finis
 		return out, err
 	}
 	var err error
-	if out.Flows, err = settle.Endings(ctx, rows{t}, now, endings); err != nil {
+	h := newHandover(r)
+	if out.Flows, err = settle.Endings(ctx, rows{t, h}, now, endings); err != nil || r.Claim == nil {
 		return out, err
 	}
-	if r.Claim != nil {
-		t.shared.want(path)
-		c := *r.Claim
-		c.Now, c.Worker = now, r.Worker
+	t.shared.want(path)
+	c := *r.Claim
+	c.Now, c.Worker = now, r.Worker
+	if h == nil || !h.taken {
 		out.Claimed, err = claim(ctx, t, c)
+		return out, err
 	}
+	if c.Limit--; c.Limit > 0 {
+		out.Claimed, err = takeWork(ctx, t, c)
+	}
+	out.Claimed.Executions = append([]storage.Execution{h.row(now)}, out.Claimed.Executions...)
 	return out, err
 }
 

@@ -12,14 +12,17 @@ import (
 // StopFlow ends a flow early, see [storage.Queue].
 func (s *Store) StopFlow(ctx context.Context, r storage.StopFlowRequest) (storage.Flow, error) {
 	return write(ctx, s, "stop flow "+r.ID.String(), func(ctx context.Context, t *txn) (storage.Flow, error) {
-		return settle.Stop(ctx, rows{t}, clock(r.Now), r)
+		return settle.Stop(ctx, rows{txn: t}, clock(r.Now), r)
 	})
 }
 
 // rows are the steps that package settle drives, in one transaction. SQLite has
 // one writer, so having written anything, or having begun immediately, is the
 // lock on every flow.
-type rows struct{ *txn }
+type rows struct {
+	*txn
+	handover *handover // nil: nothing is taken
+}
 
 var (
 	_ settle.Rows     = rows{}
@@ -58,6 +61,9 @@ WHERE id = ?2 AND phase = 'forward'
 // Advance is what nearly every step of a flow comes to.
 func (r rows) Advance(ctx context.Context, flow storage.ID, n int) (bool, error) {
 	changed, err := r.exec(ctx, advanceFlow, n, flow[:])
+	if r.handover != nil {
+		r.handover.due = changed > 0
+	}
 	return changed > 0, err
 }
 
@@ -84,6 +90,11 @@ WHERE id = ?2 AND state = 'pending' AND waits > 0`
 
 // Release settles the edges that leave from.
 func (r rows) Release(ctx context.Context, now time.Time, from []storage.ID, needs bool) error {
+	if h := r.handover; h != nil && h.due {
+		if err := h.take(ctx, r.txn, now, from[0]); err != nil || h.taken {
+			return err
+		}
+	}
 	var behind []storage.ID
 	for _, id := range from {
 		err := r.each(ctx, func(rows *sql.Rows) error {

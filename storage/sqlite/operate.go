@@ -222,7 +222,7 @@ func changeFlows(ctx context.Context, t *txn, found []storage.Execution, change 
 		}
 		members[e.FlowID] = append(members[e.FlowID], e)
 	}
-	flows, err := rows{t}.LockFlows(ctx, ids)
+	flows, err := rows{txn: t}.LockFlows(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -231,7 +231,7 @@ func changeFlows(ctx context.Context, t *txn, found []storage.Execution, change 
 		if err := change(f, members[f.ID]); err != nil {
 			return err
 		}
-		if err := (rows{t}).SaveFlow(ctx, *f); err != nil {
+		if err := (rows{txn: t}).SaveFlow(ctx, *f); err != nil {
 			return err
 		}
 	}
@@ -257,11 +257,11 @@ func cancel(ctx context.Context, t *txn, now time.Time, o storage.Order, found [
 			return err
 		}
 	}
-	endings, err := rows{t}.Cancel(ctx, now, pending)
+	endings, err := rows{txn: t}.Cancel(ctx, now, pending)
 	if err != nil {
 		return err
 	}
-	_, err = settle.Endings(ctx, rows{t}, now, endings)
+	_, err = settle.Endings(ctx, rows{txn: t}, now, endings)
 	return err
 }
 
@@ -294,7 +294,7 @@ func resolve(ctx context.Context, t *txn, now time.Time, _ storage.Order, found 
 			AllowedToFail: e.AllowedToFail, Undoes: e.Undoes, Message: e.LastError,
 		}
 	}
-	_, err = settle.Resolved(ctx, rows{t}, now, endings)
+	_, err = settle.Resolved(ctx, rows{txn: t}, now, endings)
 	return err
 }
 

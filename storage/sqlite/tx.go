@@ -282,7 +282,7 @@ type statements struct {
 }
 
 // path are the statements of a step that ends one execution and claims another.
-var path = []string{finishClean, advanceFlow, leaving, release, claimNext, takeOne}
+var path = []string{stepIn, stepOut, finishClean, advanceFlow, takeNext, leaving, release, claimNext, takeOne}
 
 func newStatements() *statements {
 	return &statements{ready: map[string]*sql.Stmt{}, missed: map[string]int{}}

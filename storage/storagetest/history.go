@@ -442,18 +442,19 @@ func (h *history) finish() {
 		c.Worker, c.Queues = r.Worker, c.Queues[:len(c.Queues)-1]
 		r.Claim = &c
 	}
-	done := write(h, "Finish", r, func(s storage.Store) (storage.Finished, error) {
+	finish := func(s storage.Store) (storage.Finished, error) {
 		done, err := s.Finish(h.ctx, r)
 		done.Claimed = essence(done.Claimed)
 		done.Flows = slices.DeleteFunc(done.Flows, func(f storage.Flow) bool { // a store may leave these out; they are compared as stored
 			return f.Phase == storage.PhaseForward && !f.Over()
 		})
 		return done, err
-	})
+	}
+	done := write(h, "Finish", r, finish)
 	h.start(done.Claimed.Executions)
 	if h.chance(6, "lost answer") {
 		r.Claim = nil
-		write(h, "Finish again", r, func(s storage.Store) (storage.Finished, error) { return s.Finish(h.ctx, r) })
+		write(h, "Finish again", r, finish)
 	}
 }
 

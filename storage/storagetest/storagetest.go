@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 	group(t, "Claim", claimRules, open)
 	group(t, "Finish", finishRules, open)
 	group(t, "Flow", flowRules, open)
+	group(t, "Next", nextRules, open)
 	group(t, "Undo", undoRules, open)
 	group(t, "Lease", leaseRules, open)
 	group(t, "Limit", limitRules, open)
