@@ -7,6 +7,7 @@ import (
 
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/mysql"
 	"github.com/gosequencer/sequencer/storage/postgres"
 	"github.com/gosequencer/sequencer/storage/sqlite"
 )
@@ -21,6 +22,9 @@ var ours = []contender{
 	}),
 	sequencerOn("postgres", func(ctx context.Context, p place) (storage.Store, error) {
 		return postgres.Open(ctx, p.Address, postgres.Options{MaxConns: postgresConns})
+	}),
+	sequencerOn("mysql", func(ctx context.Context, p place) (storage.Store, error) {
+		return mysql.Open(ctx, p.Address, mysql.Options{})
 	}),
 }
 
