@@ -7,6 +7,7 @@ import (
 
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/mysql"
 	"github.com/gosequencer/sequencer/storage/postgres"
 	"github.com/gosequencer/sequencer/storage/redis"
 	"github.com/gosequencer/sequencer/storage/sqlite"
@@ -25,6 +26,9 @@ var ours = []contender{
 	}),
 	sequencerOn("redis", func(ctx context.Context, p place) (storage.Store, error) {
 		return redis.Open(ctx, p.Address, redis.Options{Ledger: p.Name, Logger: slog.New(slog.DiscardHandler)})
+	}),
+	sequencerOn("mysql", func(ctx context.Context, p place) (storage.Store, error) {
+		return mysql.Open(ctx, p.Address, mysql.Options{})
 	}),
 }
 

@@ -9,8 +9,8 @@ import (
 // fencedSQL locks a row if the worker holds it at a delivery, by primary key;
 // checkpointSQL then saves a cursor in it.
 const (
-	fencedSQL     = `SELECT 1 FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id = ? AND lane = ? AND delivery = ? FOR UPDATE`
-	checkpointSQL = `UPDATE sequencer_live FORCE INDEX (PRIMARY) SET checkpoint = ? WHERE id = ? AND lane = ? AND delivery = ?`
+	fencedSQL     = `SELECT 1 FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id = ? AND holder = ? AND delivery = ? FOR UPDATE`
+	checkpointSQL = `UPDATE sequencer_live FORCE INDEX (PRIMARY) SET checkpoint = ? WHERE id = ? AND holder = ? AND delivery = ?`
 )
 
 // Checkpoint implements [storage.Queue].
@@ -20,9 +20,8 @@ func (s *Store) Checkpoint(ctx context.Context, r storage.CheckpointRequest) err
 
 func checkpoint(ctx context.Context, q *session, r storage.CheckpointRequest) error {
 	held := false
-	lane := runningLane(r.Worker)
-	q.queueScan(func(scanner) error { held = true; return nil }, fencedSQL, idArg(r.ID), lane, r.Delivery)
-	q.queue(checkpointSQL, bytesArg(r.Data), idArg(r.ID), lane, r.Delivery)
+	q.queueScan(func(scanner) error { held = true; return nil }, fencedSQL, idArg(r.ID), r.Worker[:], r.Delivery)
+	q.queue(checkpointSQL, bytesArg(r.Data), idArg(r.ID), r.Worker[:], r.Delivery)
 	err := q.flush(ctx)
 	if err == nil && !held {
 		return leaseLost(r.Worker)

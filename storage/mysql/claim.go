@@ -5,24 +5,23 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// Each statement of a claim is about one lane, which is a queue's for nearly all.
+// What a claim takes.
 //
-// Index: sequencer_live_lane. Naming the levels lets it be walked level by level, in
+// Index: sequencer_live_holder. Naming the levels lets it be walked level by level, in
 // the order that is asked for, until the batch is full; rows of a high level that are
 // due later are never met, nor other queues, running, parked and blocked rows.
 //
 // Lock: the rows, skipping what another claim has locked, and waiting for nobody.
 const (
 	dueSQL = `
-SELECT ` + claimedColumns + ` FROM sequencer_live l FORCE INDEX (sequencer_live_lane)
-WHERE l.lane = ? AND l.priority IN (1, 2, 3, 4) AND l.due_at <= @sequencer_now`
+SELECT ` + claimedColumns + ` FROM sequencer_live l FORCE INDEX (sequencer_live_holder)
+WHERE l.holder = ? AND l.queue = ? AND l.priority IN (1, 2, 3, 4) AND l.due_at <= @sequencer_now`
 	pickSQL = dueSQL + `
 	AND NOT EXISTS (SELECT 1 FROM sequencer_pauses p WHERE p.kind = 'queue' AND p.name = ?)
 ORDER BY l.priority, l.due_at, l.id LIMIT ? FOR UPDATE SKIP LOCKED`
@@ -33,32 +32,33 @@ ORDER BY l.priority, l.due_at, l.id LIMIT ? FOR UPDATE SKIP LOCKED`
 // takeSQL makes rows running that were picked, and so are locked, by primary key.
 const takeSQL = `
 UPDATE sequencer_live FORCE INDEX (PRIMARY)
-SET lane = ?, state = 'running', worker_id = ?, delivery = delivery + 1, parked = 0, started_at = COALESCE(started_at, @sequencer_now)
+SET holder = ?, state = 'running', worker_id = ?, delivery = delivery + 1, parked = 0, started_at = IF(started_at = 0, @sequencer_now, started_at)
 WHERE id IN (?)`
 
-// laterSQL finds the first entry of each level after an instant, by default now. Rows
-// that are due already have been claimed, by this or by another, so only later ones
-// tell when to come again.
+// laterSQL finds the first entry of each level after now. Rows that are due already
+// have been claimed, by this or by another, so only later ones tell when to come
+// again. It is asked with the last words of a claim that was not filled: where claims
+// come fast, its seeks meet what they left in the index for purge to remove.
 const laterSQL = `
 SELECT
-	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_lane)
-		WHERE lane = ? AND priority = 1 AND due_at > COALESCE(?, @sequencer_now) ORDER BY due_at LIMIT 1),
-	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_lane)
-		WHERE lane = ? AND priority = 2 AND due_at > COALESCE(?, @sequencer_now) ORDER BY due_at LIMIT 1),
-	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_lane)
-		WHERE lane = ? AND priority = 3 AND due_at > COALESCE(?, @sequencer_now) ORDER BY due_at LIMIT 1),
-	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_lane)
-		WHERE lane = ? AND priority = 4 AND due_at > COALESCE(?, @sequencer_now) ORDER BY due_at LIMIT 1)`
+	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_holder)
+		WHERE holder = X'00000000000000000000000000000000' AND queue = ? AND priority = 1 AND due_at > @sequencer_now ORDER BY due_at LIMIT 1),
+	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_holder)
+		WHERE holder = X'00000000000000000000000000000000' AND queue = ? AND priority = 2 AND due_at > @sequencer_now ORDER BY due_at LIMIT 1),
+	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_holder)
+		WHERE holder = X'00000000000000000000000000000000' AND queue = ? AND priority = 3 AND due_at > @sequencer_now ORDER BY due_at LIMIT 1),
+	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_holder)
+		WHERE holder = X'00000000000000000000000000000000' AND queue = ? AND priority = 4 AND due_at > @sequencer_now ORDER BY due_at LIMIT 1)`
 
-// anyParkedSQL tells whether a queue has parked rows at all. Index: one entry of
-// sequencer_live_lane.
-const anyParkedSQL = `SELECT 1 FROM sequencer_live FORCE INDEX (sequencer_live_lane) WHERE lane >= ? AND lane < ? LIMIT 1`
+// anyParkedSQL tells whether there are parked rows at all. Index: one entry of
+// sequencer_live_holder.
+const anyParkedSQL = `SELECT 1 FROM sequencer_live FORCE INDEX (sequencer_live_holder) WHERE holder >= X'FE000000000000000000000000000000' LIMIT 1`
 
-// knownParkedSQL tells which parked lanes have rows for a build, and when the first is
-// due, and the first after now. Index: all entries of these lanes.
+// knownParkedSQL tells of which names a queue has parked rows for a build, and when
+// the first is due, and the first after now. Index: all entries of these names.
 const knownParkedSQL = `
-SELECT lane, MIN(due_at), MIN(CASE WHEN due_at > @sequencer_now THEN due_at END) FROM sequencer_live FORCE INDEX (sequencer_live_lane)
-WHERE lane IN (?) AND due_at IS NOT NULL AND COALESCE(min_build, 0) <= ? GROUP BY lane`
+SELECT holder, MIN(due_at), MIN(CASE WHEN due_at > @sequencer_now THEN due_at END) FROM sequencer_live FORCE INDEX (sequencer_live_holder)
+WHERE holder IN (?) AND queue = ? AND due_at IS NOT NULL AND COALESCE(min_build, 0) <= ? GROUP BY holder`
 
 // pausedSQL reads a handful of rows.
 const pausedSQL = `SELECT kind, name FROM sequencer_pauses WHERE kind IN ('queue', 'operation') ORDER BY name`
@@ -86,6 +86,7 @@ type claiming struct {
 	request storage.ClaimRequest
 	lines   []line
 	paused  []string // operations
+	parked  bool     // there are parked rows, and some may be known
 	rows    []storage.Execution
 	now     time.Time
 }
@@ -94,14 +95,11 @@ type claiming struct {
 type line struct {
 	queue  string
 	paused bool
-	parked bool        // it has parked rows
-	first  []time.Time // due times: of each level, of any row
-	later  []time.Time // of each level, after now; and of parked rows
+	later  []time.Time // when rows are due after now: the first of each level, and parked ones
 }
 
-// run picks rows, and leaves their taking queued. In the common case, one queue
-// without parked rows, it asks once; another queue is only looked at when something
-// is due there.
+// run picks rows, and leaves their taking queued. It asks once for each queue until
+// the batch is full.
 func (c *claiming) run(ctx context.Context, q *session, r storage.ClaimRequest) error {
 	*c = claiming{request: r, lines: make([]line, len(r.Queues))}
 	for i, queue := range r.Queues {
@@ -110,28 +108,21 @@ func (c *claiming) run(ctx context.Context, q *session, r storage.ClaimRequest) 
 	if storage.AsksPauses(r.Queues) {
 		q.queueScan(c.notePause, pausedSQL)
 	}
-	for i := range c.lines {
-		l := &c.lines[i]
-		if i == 0 {
-			c.queuePick(q, l)
-		} else {
-			l.queueLevels(q, &l.first, math.MinInt64)
-		}
-		l.queueLevels(q, &l.later, nil)
-		if len(r.Names) > 0 {
-			q.queueScan(func(scanner) error { l.parked = true; return nil }, anyParkedSQL, parkedLane(l.queue, ""), afterParked(l.queue))
-		}
+	if len(r.Names) > 0 {
+		q.queueScan(func(scanner) error { c.parked = true; return nil }, anyParkedSQL)
 	}
-	if err := q.flush(ctx); err != nil {
-		return err
-	}
-	c.now = q.now
 	for i := range c.lines {
-		if err := c.serve(ctx, q, i); err != nil {
+		if err := c.serve(ctx, q, &c.lines[i]); err != nil {
 			return err
 		}
 	}
+	c.now = q.now
 	c.take(q)
+	if !c.full() {
+		for i := range c.lines {
+			c.lines[i].queueLater(q)
+		}
+	}
 	return nil
 }
 
@@ -151,18 +142,15 @@ func (c *claiming) notePause(r scanner) error {
 	return err
 }
 
-func (c *claiming) queuePick(q *session, l *line) {
-	q.queueScan(c.scan(), pickSQL, text(l.queue), text(l.queue), c.request.Limit-len(c.rows))
-}
-
-// queueLevels asks for the first due time of each level after an instant.
-func (l *line) queueLevels(q *session, to *[]time.Time, after any) {
-	lane := text(l.queue)
-	levels := make([]time.Time, 4)
-	*to = levels
+// queueLater asks for the first due time of each level after now.
+func (l *line) queueLater(q *session) {
+	queue := text(l.queue)
 	q.queueScan(func(r scanner) error {
-		return r.Scan(instant{&levels[0]}, instant{&levels[1]}, instant{&levels[2]}, instant{&levels[3]})
-	}, laterSQL, lane, after, lane, after, lane, after, lane, after)
+		var levels [4]time.Time
+		err := r.Scan(instant{&levels[0]}, instant{&levels[1]}, instant{&levels[2]}, instant{&levels[3]})
+		l.later = append(l.later, levels[:]...)
+		return err
+	}, laterSQL, queue, queue, queue, queue)
 }
 
 // scan receives rows.
@@ -180,23 +168,19 @@ func (c *claiming) scan() func(scanner) error {
 	}
 }
 
-// serve picks from a queue what there is room for: of the first one the rows are
-// there already.
-func (c *claiming) serve(ctx context.Context, q *session, i int) error {
-	l, place := &c.lines[i], len(c.rows)
-	if i == 0 {
-		place = 0
-	}
-	if l.paused || place >= c.request.Limit {
+func (c *claiming) full() bool { return len(c.rows) >= c.request.Limit }
+
+// serve picks from a queue what there is room for.
+func (c *claiming) serve(ctx context.Context, q *session, l *line) error {
+	if c.full() || l.paused {
 		return nil
 	}
-	if slices.ContainsFunc(l.first, func(due time.Time) bool { return !due.IsZero() && !due.After(c.now) }) {
-		c.queuePick(q, l)
-		if err := q.flush(ctx); err != nil {
-			return err
-		}
+	place := len(c.rows)
+	q.queueScan(c.scan(), pickSQL, nobody, text(l.queue), text(l.queue), c.request.Limit-place)
+	if err := q.flush(ctx); err != nil {
+		return err
 	}
-	if !l.parked {
+	if !c.parked || l.paused {
 		return nil
 	}
 	return c.unpark(ctx, q, l, place)
@@ -205,30 +189,29 @@ func (c *claiming) serve(ctx context.Context, q *session, i int) error {
 // unpark picks parked rows of a queue and puts them in order with those that were
 // picked from it, the first of which is at place. What is too much stays as it is.
 func (c *claiming) unpark(ctx context.Context, q *session, l *line, place int) error {
-	var lanes textList
+	var known, due textList
 	for _, name := range c.request.Names {
 		if !slices.Contains(c.paused, name) {
-			lanes = append(lanes, string(parkedLane(l.queue, name)))
+			known = append(known, string(parkedHolder(l.queue, name)))
 		}
 	}
-	var due textList
-	for _, part := range some(lanes) {
+	for _, part := range some(known) {
 		q.queueScan(func(r scanner) error {
-			var lane string
+			var holder string
 			var first, later time.Time
-			err := r.Scan(&lane, instant{&first}, instant{&later})
+			err := r.Scan(&holder, instant{&first}, instant{&later})
 			l.later = append(l.later, later)
-			if !first.After(c.now) {
-				due = append(due, lane)
+			if !first.After(q.now) {
+				due = append(due, holder)
 			}
 			return err
-		}, knownParkedSQL, part, c.request.Build)
+		}, knownParkedSQL, part, text(l.queue), c.request.Build)
 	}
 	if err := q.flush(ctx); err != nil {
 		return err
 	}
-	for _, lane := range due {
-		q.queueScan(c.scan(), pickParkedSQL, text(lane), c.request.Build, c.request.Limit-place)
+	for _, holder := range due {
+		q.queueScan(c.scan(), pickParkedSQL, text(holder), text(l.queue), c.request.Build, c.request.Limit-place)
 	}
 	if err := q.flush(ctx); err != nil {
 		return err
@@ -253,14 +236,14 @@ func (c *claiming) take(q *session) {
 		}
 	}
 	for _, part := range some(taken) {
-		q.queue(takeSQL, runningLane(c.request.Worker), idArg(c.request.Worker), part)
+		q.queue(takeSQL, c.request.Worker[:], c.request.Worker[:], part)
 	}
 }
 
 // result is what was claimed, in the order of claims.
 func (c *claiming) result() storage.Claimed {
 	got := storage.Claimed{Executions: c.rows, NextDue: -1, PausedNames: c.paused}
-	if len(c.rows) >= c.request.Limit {
+	if c.full() {
 		got.NextDue = 0
 		return got
 	}

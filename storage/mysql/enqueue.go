@@ -113,9 +113,6 @@ func (e *enqueuing) prepare() error {
 		if x.ID.IsZero() || x.Name == "" || seen[x.ID] {
 			return fmt.Errorf("%q: an execution needs a name and an id of its own", x.Name)
 		}
-		if x.Queue != "" && x.Queue[0] < ' ' {
-			return fmt.Errorf("%q: queue %q: a name cannot begin with a control character", x.Name, x.Queue)
-		}
 		seen[x.ID] = true
 		e.receipts[i].ID = x.ID
 	}

@@ -16,13 +16,11 @@ const aliveSQL = `
 SELECT 1 FROM sequencer_workers WHERE id = ? AND left_at IS NULL AND (lease_until IS NULL OR lease_until > @sequencer_now)`
 
 // heldSQL locks the rows of outcomes and reads what the rules ask of them. Index:
-// primary key. The lane is half of the fence, that the row is running for this
-// worker; the delivery, the other half, is compared when the row is here. Race: a row
-// that a rescuer or a later claim has changed meanwhile is re-read when its lock is
-// granted, and no longer matches.
+// primary key. Race: a row that a rescuer or a later claim has changed meanwhile is
+// re-read when its lock is granted, and no longer matches the fence.
 const heldSQL = `
 SELECT id, delivery, name, queue, kind, due_at, excused, flow_id, undoes, allowed_to_fail, last_error
-FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id IN (?) AND lane = ? FOR UPDATE`
+FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id IN (?) AND holder = ? FOR UPDATE`
 
 // attemptsSQL records attempts that did not end well.
 const attemptsSQL = `
@@ -41,8 +39,10 @@ ON DUPLICATE KEY UPDATE n = n + VALUES(n), ran_us = ran_us + VALUES(ran_us), wai
 // Finish implements [storage.Queue].
 func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
 	var f finishing
+	look := false
 	err := s.tx(ctx, "finish", r.Now, func(ctx context.Context, q *session) error {
-		f = finishing{request: r}
+		f = finishing{request: r, look: look}
+		look = true
 		return f.run(ctx, q)
 	})
 	if err != nil {
@@ -52,15 +52,35 @@ func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Fi
 }
 
 // finishing is a FinishRequest under way.
+//
+// Nearly always every outcome says which row it is of, and every fence holds. Then
+// nothing is looked at: the statements themselves are fenced, and when they have
+// written as many rows as they should, all is well. Otherwise the transaction is begun
+// again, with a look first.
 type finishing struct {
 	request storage.FinishRequest
+	look    bool
 	applied []bool
 	rows    map[storage.ID]*heldRow
+	notes   []note
+	counts  []count // of rows that were written without a look
 	endings []settle.Ending
 	flows   []storage.Flow
 	stats   map[statKey]*statSum
 	failed  [][]any
 	claim   claiming
+}
+
+// note is an outcome that is applied, and its row.
+type note struct {
+	row     *heldRow
+	outcome *storage.Outcome
+}
+
+// count is how many rows a statement wrote and should have written.
+type count struct {
+	got  *int64
+	want int
 }
 
 type statKey struct{ queue, name, ending string }
@@ -95,22 +115,54 @@ func (f *finishing) result() storage.Finished {
 // run leaves its last writes queued, to travel with the commit.
 func (f *finishing) run(ctx context.Context, q *session) error {
 	r := f.request
-	f.applied = make([]bool, len(r.Outcomes))
-	f.stats = map[statKey]*statSum{}
 	alive := true
 	if r.Claim != nil {
-		alive = false
 		q.queueAlive(r.Worker, &alive)
 	}
-	f.queueHeld(q)
-	if err := q.flush(ctx); err != nil {
-		return err
-	}
-	if !alive {
-		return leaseLost(r.Worker)
+	f.look = f.look || !f.known()
+	if f.look {
+		f.queueHeld(q)
+		if err := q.flush(ctx); err != nil {
+			return err
+		}
+		if r.Claim != nil && !alive {
+			return leaseLost(r.Worker)
+		}
 	}
 	if err := f.apply(q); err != nil {
 		return err
+	}
+	flows := slices.ContainsFunc(f.notes, func(n note) bool { return n.ends() })
+	claims := r.Claim != nil
+	if claims && !flows { // nothing stands between: it travels together
+		if err := f.take(ctx, q); err != nil {
+			return err
+		}
+		claims = false
+	}
+	if err := q.flush(ctx); err != nil {
+		return err
+	}
+	if r.Claim != nil && !alive {
+		return leaseLost(r.Worker)
+	}
+	if slices.ContainsFunc(f.counts, func(c count) bool { return *c.got != int64(c.want) }) {
+		return errMoved
+	}
+	if err := f.conclude(ctx, q); err != nil || !claims {
+		return err
+	}
+	return f.take(ctx, q)
+}
+
+// conclude settles flows and queues what else there is to write of the outcomes.
+func (f *finishing) conclude(ctx context.Context, q *session) error {
+	f.stats = map[statKey]*statSum{}
+	for _, n := range f.notes {
+		if o := n.outcome; o.State == storage.Pending && o.Delay <= 0 && !o.Park {
+			q.arrivals.In(n.row.queue)
+		}
+		f.conclusion(q.now, n)
 	}
 	var err error
 	if f.flows, err = settle.Endings(ctx, &flowRows{q}, q.now, f.endings); err != nil {
@@ -120,18 +172,32 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 		q.queue(attemptsSQL, tuples{`(?, ?, ?, ?, @sequencer_now - ?, @sequencer_now, ?, ?, ?, ?, ?, ?)`, part})
 	}
 	f.queueStats(q)
-	for i := range r.Outcomes {
-		o := &r.Outcomes[i]
+	for i := range f.request.Outcomes {
+		o := &f.request.Outcomes[i]
 		for _, name := range o.Unlock {
-			q.queue(unlockSQL, text(name), idArg(r.Worker), idArg(o.ID), o.Delivery)
+			q.queue(unlockSQL, text(name), idArg(f.request.Worker), idArg(o.ID), o.Delivery)
 		}
 	}
-	if r.Claim == nil {
-		return nil
-	}
-	claim := *r.Claim
-	claim.Worker = r.Worker
+	return nil
+}
+
+func (f *finishing) take(ctx context.Context, q *session) error {
+	claim := *f.request.Claim
+	claim.Worker = f.request.Worker
 	return f.claim.run(ctx, q, claim)
+}
+
+// known reports that the request tells of every row what the rules ask.
+func (f *finishing) known() bool {
+	for i := range f.request.Outcomes {
+		o := &f.request.Outcomes[i]
+		tells := o.Failure != nil || o.State == storage.Completed || o.State == storage.Pending ||
+			o.State == storage.Skipped || o.State == storage.Cancelled // of the rest it lacks the last error
+		if o.Of == nil || !tells || !storage.Running.CanBecome(o.State) {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *finishing) queueHeld(q *session) {
@@ -147,57 +213,75 @@ func (f *finishing) queueHeld(q *session) {
 				idScan{&h.flow}, idScan{&h.undoes}, &h.allowedToFail, optional{&h.lastError})
 			f.rows[h.id] = h
 			return err
-		}, heldSQL, part, runningLane(f.request.Worker))
+		}, heldSQL, part, f.request.Worker[:])
 	}
 }
 
-// apply writes the outcomes whose fence holds. Of several for one delivery the first
-// counts; one that names no state a running row can take is an error.
+// heldRow is the row that an outcome is of, nil if the fence has been seen not to hold.
+func (f *finishing) heldRow(o *storage.Outcome) *heldRow {
+	if f.look {
+		if h := f.rows[o.ID]; h != nil && h.delivery == o.Delivery {
+			return h
+		}
+		return nil
+	}
+	if h := f.rows[o.ID]; h != nil { // a second outcome
+		return h
+	}
+	e := o.Of
+	h := &heldRow{
+		id: o.ID, delivery: o.Delivery, name: e.Name, queue: e.Queue, kind: e.Kind, dueAt: e.DueAt, excused: e.Excused,
+		flow: e.FlowID, undoes: e.Undoes, allowedToFail: e.AllowedToFail,
+	}
+	f.rows[o.ID] = h
+	return h
+}
+
+// apply queues the writing of the outcomes whose fence holds. Of several for one row
+// the first counts; one that names no state a running row can take is an error.
 func (f *finishing) apply(q *session) error {
-	ends, returns := map[likeness]idList{}, map[likeness]idList{}
+	f.applied = make([]bool, len(f.request.Outcomes))
+	if f.rows == nil {
+		f.rows = make(map[storage.ID]*heldRow, len(f.request.Outcomes))
+	}
+	alike := map[likeness]idList{}
 	var order []likeness
 	for i := range f.request.Outcomes {
 		o := &f.request.Outcomes[i]
-		h := f.rows[o.ID]
-		if h == nil || h.delivery != o.Delivery || h.ended {
+		h := f.heldRow(o)
+		if h == nil || h.ended {
 			continue
 		}
 		if !storage.Running.CanBecome(o.State) {
 			return &storage.TransitionError{ID: o.ID, Name: h.name, From: storage.Running, To: o.State}
 		}
 		h.ended, f.applied[i] = true, true
-		like, set := likenessOf(o), ends
-		if o.State == storage.Pending {
-			set = returns
-			if o.Delay <= 0 && !o.Park {
-				q.arrivals.In(h.queue)
-			}
-		}
-		if set[like] == nil {
+		f.notes = append(f.notes, note{h, o})
+		like := likenessOf(o)
+		if alike[like] == nil {
 			order = append(order, like)
 		}
-		set[like] = append(set[like], o.ID)
-		f.note(q.now, h, o)
+		alike[like] = append(alike[like], o.ID)
 	}
-	var gone, marked idList
+	var marked idList
 	for _, like := range order {
-		if like.state == storage.Pending {
-			like.queueReturn(q, returns[like])
-			continue
+		if like.state.Over() && (like.state != storage.Completed || like.group != "") {
+			marked = append(marked, alike[like]...)
 		}
-		like.queueEnd(q, ends[like])
-		gone = append(gone, ends[like]...)
-		if like.state != storage.Completed || like.group != "" {
-			marked = append(marked, ends[like]...)
-		}
+		f.counts = like.queue(q, f.request.Worker, alike[like], f.counts)
 	}
-	q.queueGone(gone)
 	q.queueEndMarks(marked)
 	return nil
 }
 
-// note keeps of an outcome that is applied what else has to be written.
-func (f *finishing) note(now time.Time, h *heldRow, o *storage.Outcome) {
+// ends reports that a flow has to be settled, or an undoing noted.
+func (n *note) ends() bool {
+	return n.outcome.State.Over() && (!n.row.flow.IsZero() || !n.row.undoes.IsZero())
+}
+
+// conclusion keeps of an outcome what else has to be written.
+func (f *finishing) conclusion(now time.Time, n note) {
+	h, o := n.row, n.outcome
 	f.count(now, h, o)
 	if e := o.Failure; e != nil {
 		f.failed = append(f.failed, []any{
@@ -205,7 +289,7 @@ func (f *finishing) note(now time.Time, h *heldRow, o *storage.Outcome) {
 			text(e.Outcome), text(e.Type), text(e.Message), textArg(e.Trace), textArg(e.Context), textArg(e.Group),
 		})
 	}
-	if !o.State.Over() || h.flow.IsZero() && h.undoes.IsZero() {
+	if !n.ends() {
 		return
 	}
 	message := h.lastError

@@ -15,11 +15,11 @@ import (
 const (
 	insertSQL = `
 INSERT INTO sequencer_live (
-	id, lane, flow_id, worker_id, undoes, created_at, due_at, deadline_at, min_build, delay_us, retry_for_us, unique_for_us,
+	id, holder, worker_id, flow_id, undoes, created_at, due_at, started_at, deadline_at, min_build, delay_us, retry_for_us, unique_for_us,
 	priority, position, waits, delivery, excused, errors, losses, undoable, allowed_to_fail, for_now, parked, cancel_asked,
 	state, name, kind, method, queue, on_loss, actor, member, unique_key, checksum, tags, input, policy, result)
 VALUES ?`
-	insertRow = `(?, ?, ?, ?, ?, @sequencer_now, @sequencer_now + ?, @sequencer_now + ?, ?, ?, ?, ?,
+	insertRow = `(?, X'00000000000000000000000000000000', ?, ?, ?, @sequencer_now, @sequencer_now + ?, 0, @sequencer_now + ?, ?, ?, ?, ?,
 	?, ?, ?, 0, 0, 0, 0, ?, ?, 0, 0, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
@@ -241,7 +241,7 @@ func (q *session) queueRows(list []storage.Execution, waits map[storage.ID]int) 
 			result = bytesArg(x.Result)
 		}
 		values[i] = []any{
-			idArg(x.ID), text(x.Queue), idArg(x.FlowID), idArg(x.WorkerID), idArg(x.Undoes), due, deadline,
+			idArg(x.ID), x.WorkerID[:], idArg(x.FlowID), idArg(x.Undoes), due, deadline,
 			numberArg(x.MinBuild), numberArg(x.Delay.Microseconds()), numberArg(x.RetryFor.Microseconds()), numberArg(x.UniqueFor.Microseconds()),
 			cmp.Or(x.Priority, storage.PriorityDefault), x.Position, waiting, x.Undoable, x.AllowedToFail,
 			text(x.Name), text(string(x.Kind)), text(x.Method), text(x.Queue), text(string(x.OnLoss)),

@@ -51,10 +51,10 @@ WHERE id = ?`
 
 // progressSQL writes how far an attempt is. Index: primary key, with the fence. No
 // indexed column changes, so the row is updated in place.
-const progressSQL = `UPDATE sequencer_live FORCE INDEX (PRIMARY) SET done = ?, total = ? WHERE id = ? AND lane = ? AND delivery = ?`
+const progressSQL = `UPDATE sequencer_live FORCE INDEX (PRIMARY) SET done = ?, total = ? WHERE id = ? AND holder = ? AND delivery = ?`
 
-// askedSQL finds what a worker should stop. Index: its lane.
-const askedSQL = `SELECT id FROM sequencer_live FORCE INDEX (sequencer_live_lane) WHERE lane = ? AND cancel_asked ORDER BY id`
+// askedSQL finds what a worker should stop. Index: what it holds.
+const askedSQL = `SELECT id FROM sequencer_live FORCE INDEX (sequencer_live_holder) WHERE holder = ? AND cancel_asked ORDER BY id`
 
 // Renew implements [storage.Leases].
 func (s *Store) Renew(ctx context.Context, r storage.RenewRequest) (storage.Renewed, error) {
@@ -69,17 +69,16 @@ func (s *Store) Renew(ctx context.Context, r storage.RenewRequest) (storage.Rene
 		if !alive {
 			return leaseLost(r.Worker)
 		}
-		lane := runningLane(r.Worker)
 		q.queue(renewSQL, r.Lease.Microseconds(), idArg(r.Worker))
 		for _, p := range r.Progress {
-			q.queue(progressSQL, p.Done, p.Total, idArg(p.ID), lane, p.Delivery)
+			q.queue(progressSQL, p.Done, p.Total, idArg(p.ID), r.Worker[:], p.Delivery)
 		}
 		q.queueScan(func(row scanner) error {
 			var id storage.ID
 			err := row.Scan(idScan{&id})
 			renewed.Cancelled = append(renewed.Cancelled, id)
 			return err
-		}, askedSQL, lane)
+		}, askedSQL, r.Worker[:])
 		return nil
 	})
 	if err != nil {
@@ -116,17 +115,17 @@ WHERE left_at IS NULL AND id <> ? AND (lease_until <= @sequencer_now OR id IN (?
 )
 
 // leftBehindSQL finds what workers left behind, oldest first, without a lock. Index:
-// of sequencer_live_lane the lanes of running rows, and those of private queues with
-// their parked ones, where alone a pending row has a worker, which is its home.
+// of sequencer_live_holder the running rows, and those of private queues with their
+// parked ones, where alone a pending row has a worker, which is its home.
 const leftBehindSQL = `
-SELECT l.id, l.created_at FROM sequencer_live l FORCE INDEX (sequencer_live_lane) JOIN sequencer_workers w ON w.id = l.worker_id
-WHERE l.lane >= X'01' AND l.lane < X'02' AND w.left_at IS NOT NULL
+SELECT l.id, l.created_at FROM sequencer_live l FORCE INDEX (sequencer_live_holder) JOIN sequencer_workers w ON w.id = l.worker_id
+WHERE l.holder > X'00000000000000000000000000000000' AND l.holder < X'FE000000000000000000000000000000' AND w.left_at IS NOT NULL
 UNION ALL
-SELECT l.id, l.created_at FROM sequencer_live l FORCE INDEX (sequencer_live_lane) JOIN sequencer_workers w ON w.id = l.worker_id
-WHERE l.lane >= '@' AND l.lane < 'A' AND l.flow_id IS NULL AND w.left_at IS NOT NULL
+SELECT l.id, l.created_at FROM sequencer_live l FORCE INDEX (sequencer_live_holder) JOIN sequencer_workers w ON w.id = l.worker_id
+WHERE l.holder = X'00000000000000000000000000000000' AND l.queue >= '@' AND l.queue < 'A' AND l.flow_id IS NULL AND w.left_at IS NOT NULL
 UNION ALL
-SELECT l.id, l.created_at FROM sequencer_live l FORCE INDEX (sequencer_live_lane) JOIN sequencer_workers w ON w.id = l.worker_id
-WHERE l.lane >= X'0040' AND l.lane < X'0041' AND l.flow_id IS NULL AND w.left_at IS NOT NULL
+SELECT l.id, l.created_at FROM sequencer_live l FORCE INDEX (sequencer_live_holder) JOIN sequencer_workers w ON w.id = l.worker_id
+WHERE l.holder >= X'FE000000000000000000000000000000' AND l.holder < X'FF000000000000000000000000000000' AND l.flow_id IS NULL AND w.left_at IS NOT NULL
 ORDER BY created_at, id LIMIT ?`
 
 // orphansSQL locks rows that were found, by primary key, skipping those of another
@@ -140,7 +139,7 @@ WHERE l.id IN (?) AND EXISTS (SELECT 1 FROM sequencer_workers w WHERE w.id = l.w
 FOR UPDATE SKIP LOCKED`
 	takeOverSQL = `
 UPDATE sequencer_live FORCE INDEX (PRIMARY)
-SET lane = ?, state = 'running', worker_id = ?, parked = 0, delivery = delivery + 1, excused = excused + 1
+SET holder = ?, state = 'running', worker_id = ?, parked = 0, delivery = delivery + 1, excused = excused + 1
 WHERE id IN (?)`
 )
 
@@ -217,7 +216,7 @@ func takeOver(q *session, worker storage.ID, rows []storage.Execution) {
 		e.Excused++
 	}
 	for _, part := range some(taken) {
-		q.queue(takeOverSQL, runningLane(worker), idArg(worker), part)
+		q.queue(takeOverSQL, worker[:], worker[:], part)
 	}
 }
 

@@ -6,8 +6,11 @@ import (
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// endSQL puts rows into history that were locked and found running for the worker;
-// goneSQL takes them out of the live part. Index: primary keys of both.
+// endSQL puts rows into history, endedSQL takes them out of the live part. Index:
+// primary keys of both. The fence is that they are running for the worker, which is
+// their holder, at a delivery. Lock: the rows, by the deletion; the insertion only
+// reads them. Race: what a rescuer has taken between the two is inserted and not
+// deleted, which shows in the counts.
 const (
 	endSQL = `
 INSERT INTO sequencer_history (
@@ -21,29 +24,30 @@ SELECT
 	undoable, allowed_to_fail, ?, ?, name, kind, method, queue, on_loss, member,
 	unique_key, checksum, ?, actor, ?, tags, input, policy, checkpoint, COALESCE(?, result),
 	IF(?, ?, last_error), IF(?, ?, error_group), undo_error
-FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id IN (?)`
-	goneSQL = `DELETE FROM sequencer_live WHERE id IN (?)`
+FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id IN (?) AND holder = ? AND delivery = ?`
+	endedSQL = `DELETE FROM sequencer_live WHERE id IN (?) AND holder = ? AND delivery = ?`
+	goneSQL  = `DELETE FROM sequencer_live WHERE id IN (?)`
 )
 
-// returnSQL puts rows back to pending that were locked and found running for the
-// worker, by primary key. A row of a private queue keeps its worker, which is its
-// home.
+// returnSQL puts rows back to pending. Index, fence and lock as above. A row of a
+// private queue keeps its worker, which is its home.
 const returnSQL = `
 UPDATE sequencer_live FORCE INDEX (PRIMARY) SET
 	state = 'pending',
-	lane = IF(?, CONCAT(X'00', queue, X'00', name), queue),
-	worker_id = IF(LEFT(queue, 1) = '@', worker_id, NULL),
+	holder = IF(?, CONCAT(IF(LEFT(queue, 1) = '@', X'FE', X'FF'), LEFT(UNHEX(SHA2(name, 256)), 15)), X'00000000000000000000000000000000'),
+	worker_id = IF(LEFT(queue, 1) = '@', worker_id, X'00000000000000000000000000000000'),
 	due_at = @sequencer_now + ?,
 	deadline_at = IF(?, @sequencer_now + ? + retry_for_us, deadline_at),
 	excused = excused + ?, errors = ?, losses = ?, parked = ?, for_now = ?, environment = ?, reason = ?,
 	result = COALESCE(?, result), done = COALESCE(?, done), total = COALESCE(?, total),
 	last_error = IF(?, ?, last_error), error_group = IF(?, ?, error_group)
-WHERE id IN (?)`
+WHERE id IN (?) AND holder = ? AND delivery = ?`
 
 // likeness is what an outcome says of its row, except which it is: rows of which the
 // same is said are written in one statement. Nearly all of a busy worker's are clean.
 type likeness struct {
 	state               storage.State
+	delivery            int
 	excuse, park        bool
 	rewind, forNow      bool
 	errors, losses      int
@@ -58,7 +62,7 @@ type likeness struct {
 
 func likenessOf(o *storage.Outcome) likeness {
 	l := likeness{
-		state: o.State, excuse: o.Excuse, park: o.Park, rewind: o.Rewind, forNow: o.ForNow, errors: o.Errors, losses: o.Losses,
+		state: o.State, delivery: o.Delivery, excuse: o.Excuse, park: o.Park, rewind: o.Rewind, forNow: o.ForNow, errors: o.Errors, losses: o.Losses,
 		delay: o.Delay.Microseconds(), reason: o.Reason, environment: o.Env, kept: o.Result != nil, result: string(o.Result),
 	}
 	if o.Progress != nil {
@@ -81,20 +85,26 @@ func (l *likeness) saved() (done, total, result any) {
 	return done, total, result
 }
 
-func (l *likeness) queueEnd(q *session, ended idList) {
+// queue queues the writing of rows, and adds to counts how many each statement writes.
+func (l *likeness) queue(q *session, worker storage.ID, list idList, counts []count) []count {
 	done, total, result := l.saved()
-	for _, part := range some(ended) {
-		q.queue(endSQL, done, total, l.excuse, l.errors, l.losses, l.forNow, text(string(l.state)),
-			textArg(l.environment), textArg(l.reason), result, l.failed, textArg(l.message), l.failed, textArg(l.group), part)
+	for _, part := range some(list) {
+		n := new(int64)
+		counts = append(counts, count{n, len(part)})
+		if l.state == storage.Pending {
+			q.queueCount(n, returnSQL, l.park, l.delay, l.rewind, l.delay, l.excuse, l.errors, l.losses, l.park, l.forNow,
+				textArg(l.environment), textArg(l.reason), result, done, total, l.failed, textArg(l.message), l.failed, textArg(l.group),
+				part, worker[:], l.delivery)
+			continue
+		}
+		q.queueCount(n, endSQL, done, total, l.excuse, l.errors, l.losses, l.forNow, text(string(l.state)),
+			textArg(l.environment), textArg(l.reason), result, l.failed, textArg(l.message), l.failed, textArg(l.group),
+			part, worker[:], l.delivery)
+		gone := new(int64)
+		counts = append(counts, count{gone, len(part)})
+		q.queueCount(gone, endedSQL, part, worker[:], l.delivery)
 	}
-}
-
-func (l *likeness) queueReturn(q *session, back idList) {
-	done, total, result := l.saved()
-	for _, part := range some(back) {
-		q.queue(returnSQL, l.park, l.delay, l.rewind, l.delay, l.excuse, l.errors, l.losses, l.park, l.forNow,
-			textArg(l.environment), textArg(l.reason), result, done, total, l.failed, textArg(l.message), l.failed, textArg(l.group), part)
-	}
+	return counts
 }
 
 func (q *session) queueGone(gone idList) {

@@ -24,12 +24,12 @@ const (
 const (
 	retrySQL = `
 INSERT INTO sequencer_live (
-	id, lane, flow_id, worker_id, undoes, created_at, due_at, started_at, deadline_at, min_build,
+	id, holder, worker_id, flow_id, undoes, created_at, due_at, started_at, deadline_at, min_build,
 	delay_us, retry_for_us, unique_for_us, done, total, priority, position, waits, delivery, excused, errors, losses,
 	undoable, allowed_to_fail, for_now, parked, cancel_asked, state, name, kind, method, queue, on_loss, member,
 	unique_key, checksum, actor, tags, input, policy, checkpoint, result, last_error, error_group, undo_error)
 SELECT
-	id, COALESCE(?, queue), flow_id, IF(LEFT(COALESCE(?, queue), 1) = '@', ?, NULL), undoes, created_at, @sequencer_now, started_at,
+	id, X'00000000000000000000000000000000', IF(LEFT(COALESCE(?, queue), 1) = '@', ?, X'00000000000000000000000000000000'), flow_id, undoes, created_at, @sequencer_now, started_at,
 	@sequencer_now + retry_for_us, min_build,
 	delay_us, retry_for_us, unique_for_us, done, total, priority, position, 0, delivery, delivery, 0, 0,
 	undoable, allowed_to_fail, 0, 0, 0, 'pending', name, kind, method, COALESCE(?, queue), on_loss, member,
@@ -202,7 +202,7 @@ func (p *operating) retry(ctx context.Context, named idList) error {
 	}
 	queue := textArg(p.order.Queue)
 	for _, part := range some(named) {
-		p.q.queue(retrySQL, queue, queue, idArg(p.order.Home), queue, part)
+		p.q.queue(retrySQL, queue, p.order.Home[:], queue, part)
 		p.q.queue(dropSQL, part)
 	}
 	for _, part := range some(named) {

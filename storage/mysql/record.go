@@ -116,8 +116,12 @@ func queueRecord(q *session, list []storage.Execution) {
 	values := make([][]any, len(list))
 	for i := range list {
 		x := &list[i]
+		started := any(0)
+		if !x.StartedAt.IsZero() {
+			started = at(x.StartedAt)
+		}
 		values[i] = []any{
-			idArg(x.ID), idArg(x.FlowID), idArg(x.WorkerID), idArg(x.Undoes), at(x.CreatedAt), at(x.DueAt), at(x.StartedAt), at(x.FinishedAt), at(x.DeadlineAt),
+			idArg(x.ID), idArg(x.FlowID), x.WorkerID[:], idArg(x.Undoes), at(x.CreatedAt), at(x.DueAt), started, at(x.FinishedAt), at(x.DeadlineAt),
 			numberArg(x.MinBuild), numberArg(x.Delay.Microseconds()), numberArg(x.RetryFor.Microseconds()), numberArg(x.UniqueFor.Microseconds()),
 			numberArg(x.Done), numberArg(x.Total), cmp.Or(x.Priority, storage.PriorityDefault), x.Position,
 			x.Delivery, x.Excused, x.Errors, x.Losses, x.Undoable, x.AllowedToFail, x.ForNow,

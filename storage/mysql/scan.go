@@ -12,7 +12,7 @@ import (
 // claimedColumns is what a claim returns: what an attempt needs and no more,
 // because at full speed each column is a noticeable part of the work.
 const claimedColumns = `
-	l.id, l.flow_id, l.undoes, l.created_at, l.due_at, l.started_at, l.deadline_at, l.min_build,
+	l.id, l.flow_id, l.undoes, l.created_at, l.due_at, NULLIF(l.started_at, 0), l.deadline_at, l.min_build,
 	l.priority, l.position, l.delivery, l.excused, l.errors, l.losses, l.undoable, l.allowed_to_fail,
 	l.name, l.kind, l.method, l.queue, l.on_loss, l.actor, l.member, l.checksum, l.tags,
 	l.input, l.policy, l.checkpoint, l.result`

@@ -91,7 +91,7 @@ func (s *Store) EnqueueTx(ctx context.Context, tx storage.Tx, r storage.EnqueueR
 
 // FinishTx implements [storage.TxStore].
 func (s *Store) FinishTx(ctx context.Context, tx storage.Tx, r storage.FinishRequest) (storage.Finished, error) {
-	f := finishing{request: r}
+	f := finishing{request: r, look: true}
 	err := s.within(ctx, tx, "finish", r.Now, func(ctx context.Context, q *session) error {
 		return q.whole(ctx, func() error { return f.run(ctx, q) })
 	})

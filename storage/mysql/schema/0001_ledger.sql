@@ -21,19 +21,23 @@ CREATE TABLE IF NOT EXISTS sequencer_meta (
 --
 -- Nothing here has partial indexes, and an index that holds an entry for every row
 -- costs each of them whether it is of use or not. So one index serves all that is
--- asked of live rows in bulk, and lane says where in it a row stands: a queue's name
--- for what can be claimed from it (blocked rows have no due time, so no claim meets
--- them), byte 0, queue, byte 0 and name for parked rows, byte 1 and worker for
--- running ones. What few rows are found by stands in sequencer_marks.
+-- asked of live rows in bulk, and holder says where in it a row stands: zeroes for
+-- what can be claimed (blocked rows have no due time, so no claim meets them), the
+-- worker for running rows, and for parked ones 0xff, in private queues 0xfe, and the
+-- beginning of their name's SHA-256. What few rows are found by stands in
+-- sequencer_marks.
+--
+-- What a claim sets has its full width before, zeroes for none, so that the row is
+-- updated where it lies: one that grew would have to move, and split its page.
 CREATE TABLE IF NOT EXISTS sequencer_live (
     id              BINARY(16)     NOT NULL PRIMARY KEY,
-    lane            VARBINARY(520) NOT NULL,
+    holder          BINARY(16)     NOT NULL,
+    worker_id       BINARY(16)     NOT NULL,
     flow_id         BINARY(16),
-    worker_id       BINARY(16),
     undoes          BINARY(16),
     created_at      BIGINT         NOT NULL,
     due_at          BIGINT,
-    started_at      BIGINT,
+    started_at      BIGINT         NOT NULL,
     deadline_at     BIGINT,
     min_build       BIGINT,
     delay_us        BIGINT,
@@ -74,19 +78,19 @@ CREATE TABLE IF NOT EXISTS sequencer_live (
     error_group     BLOB,
     undo_error      MEDIUMBLOB,
     UNIQUE KEY sequencer_live_unique (unique_key),
-    KEY sequencer_live_lane (lane, priority, due_at)
+    KEY sequencer_live_holder (holder, queue, priority, due_at)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET binary;
 
 -- The history part: the same, for what is over. Listings page by (created_at, id),
 -- and the id is part of every index here.
 CREATE TABLE IF NOT EXISTS sequencer_history (
     id              BINARY(16)     NOT NULL PRIMARY KEY,
+    worker_id       BINARY(16)     NOT NULL,
     flow_id         BINARY(16),
-    worker_id       BINARY(16),
     undoes          BINARY(16),
     created_at      BIGINT         NOT NULL,
     due_at          BIGINT,
-    started_at      BIGINT,
+    started_at      BIGINT         NOT NULL,
     finished_at     BIGINT         NOT NULL,
     deadline_at     BIGINT,
     min_build       BIGINT,
