@@ -115,6 +115,9 @@ func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation)
 	receipts := make([]Receipt, len(rows))
 	for i, r := range done.Receipts {
 		receipts[i] = Receipt{ID: r.ID.String(), Duplicate: r.Duplicate, HolderID: r.HolderID.String()}
+		if !r.Duplicate && !s.heard(ctx, EventQueued) {
+			continue
+		}
 		e := Event{Kind: EventQueued, Method: rows[i].Method, ID: r.ID.String(), Name: rows[i].Name, Operation: rows[i].Kind, State: storage.Pending, Tags: rows[i].Tags}
 		if r.Duplicate {
 			e.Kind, e.Reason = EventDuplicate, "held by "+r.HolderID.String()
