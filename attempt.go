@@ -89,7 +89,7 @@ func (l *endings) has(id storage.ID) bool {
 // commit (with the handler's transaction, if it asked for one) → events and hooks,
 // which can no longer change anything.
 func (s *Sequencer) attempts(sess session) engine.Attempt {
-	return func(ctx context.Context, cancel context.CancelCauseFunc, e *storage.Execution, next func() *storage.ClaimRequest) engine.Verdict {
+	return func(ctx context.Context, cancel context.CancelCauseFunc, e *storage.Execution, h *engine.Hand, next func() *storage.ClaimRequest) engine.Verdict {
 		a := &Attempt{
 			ID: e.ID.String(), Name: e.Name, Number: e.Attempts(), Tags: e.Tags, Undo: e.Kind == storage.Undo,
 			seq: s, exec: e, session: sess,
@@ -107,11 +107,13 @@ func (s *Sequencer) attempts(sess session) engine.Attempt {
 		if park, why := a.prepare(); why != nil {
 			return a.verdict(ctx, park, why, nil)
 		}
-		s.emit(ctx, a.event(EventStarted, nil))
+		if s.heard(ctx, EventStarted) {
+			s.emit(ctx, a.event(EventStarted, nil))
+		}
 		began := time.Now()
 		// The handler's transaction is begun with this context and ends with it, so it
 		// must outlive the commit.
-		end := a.run(ctx, cancel)
+		end := a.run(ctx, cancel, h)
 		return a.conclude(ctx, end, began, next)
 	}
 }
@@ -140,9 +142,9 @@ func (a *Attempt) prepare() (storage.Outcome, error) {
 	}, why
 }
 
-// run calls the chain in a goroutine of its own, so that a handler that ignores
-// its context can be left behind, and Goexit is survived.
-func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc) ending {
+// run calls the chain in another goroutine, so that a handler that ignores its
+// context can be left behind, and Goexit is survived.
+func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc, h *engine.Hand) ending {
 	a.tx = &a.own.tx
 	a.tx.ctx, a.tx.kinds = ctx, a.seq.txKinds
 	a.own.scope = scope{attempt: a, tx: a.tx}
@@ -152,11 +154,12 @@ func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc) endin
 	hctx := withScope(ctx, &a.own.scope)
 	err := a.decode()
 	if err == nil {
-		done := spawn(func() error { return a.invoke(hctx, cancel) })
+		done := make(chan error, 1)
+		h.Do(func() { caught(done, func() error { return a.invoke(hctx, cancel) }) })
 		select {
 		case err = <-done:
 		case <-ctx.Done():
-			err = a.wait(ctx, done)
+			err = a.wait(ctx, h, done)
 		}
 	}
 	end := ending{exec: a.exec, err: err, result: a.takeResult(), started: a.Started()}
@@ -171,7 +174,7 @@ func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc) endin
 
 // wait gives a handler whose context has ended the grace period, then abandons it:
 // whatever it returns later is fenced off (Q2.9, Q2.10).
-func (a *Attempt) wait(ctx context.Context, done <-chan error) error {
+func (a *Attempt) wait(ctx context.Context, h *engine.Hand, done <-chan error) error {
 	grace := time.NewTimer(a.seq.cfg.TimeoutGrace)
 	defer grace.Stop()
 	select {
@@ -179,6 +182,7 @@ func (a *Attempt) wait(ctx context.Context, done <-chan error) error {
 		return err
 	case <-grace.C:
 		a.seq.cfg.Logger.WarnContext(ctx, "handler does not return and was abandoned", keyOperation, a.Name, keyExecution, a.ID)
+		h.Leave()
 		a.abandon(ctx, done)
 		return fmt.Errorf("%w; the handler did not return within %s and was abandoned", context.Cause(ctx), a.seq.cfg.TimeoutGrace)
 	}
@@ -208,24 +212,24 @@ func (a *Attempt) abandon(ctx context.Context, done <-chan error) {
 // errGoexit: a handler ended its goroutine instead of returning (Q2.13).
 var errGoexit = errors.New("handler called runtime.Goexit")
 
-// spawn calls fn in a goroutine and delivers its error, a panic, or Goexit.
-func spawn(fn func() error) <-chan error {
-	done := make(chan error, 1)
-	go func() {
-		err := errGoexit
-		defer func() {
-			if p := recover(); p != nil {
-				err = &PanicError{Value: p, Stack: string(debug.Stack())}
-			}
-			done <- err
-		}()
-		err = fn()
+// caught calls fn and delivers its error, a panic, or Goexit.
+func caught(done chan<- error, fn func() error) {
+	err := errGoexit
+	defer func() {
+		if p := recover(); p != nil {
+			err = &PanicError{Value: p, Stack: string(debug.Stack())}
+		}
+		done <- err
 	}()
-	return done
+	err = fn()
 }
 
 // guarded calls fn and turns a panic or Goexit into an error.
-func guarded(fn func() error) error { return <-spawn(fn) }
+func guarded(fn func() error) error {
+	done := make(chan error, 1)
+	go caught(done, fn)
+	return <-done
+}
 
 // decode makes the value of this attempt from a fresh one and the stored input.
 // What does not fit will not fit next time either.
@@ -258,6 +262,9 @@ func (a *Attempt) invoke(ctx context.Context, cancel context.CancelCauseFunc) er
 	own, err := a.reg.middleware(op)
 	if err != nil {
 		return err
+	}
+	if len(a.seq.cfg.Middleware)+len(own) == 0 {
+		return a.core(ctx, cancel)
 	}
 	return chain(slices.Concat(a.seq.cfg.Middleware, own), func(ctx context.Context, a *Attempt) error {
 		return a.core(ctx, cancel)
@@ -304,8 +311,7 @@ func (a *Attempt) handle(ctx context.Context, cancel context.CancelCauseFunc, fn
 func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, next func() *storage.ClaimRequest) engine.Verdict {
 	end.ran = time.Since(began)
 	end.left = time.Until(a.exec.DeadlineAt)
-	var elsewhere elsewhereSkip
-	if errors.As(end.err, &elsewhere) {
+	if elsewhere, ok := errors.AsType[elsewhereSkip](end.err); ok {
 		end.env = elsewhere.environment
 	}
 	var err error
@@ -399,7 +405,9 @@ func (a *Attempt) verdict(ctx context.Context, o storage.Outcome, err error, wro
 		if err := a.session.disk.after(ctx); err != nil { // the run will say so too, at its end
 			a.seq.cfg.Logger.ErrorContext(ctx, "the disk does not keep up", keyError, err)
 		}
-		a.seq.emit(ctx, a.outcomeEvent(o, err))
+		if kind := a.outcomeKind(&o, err); a.seq.heard(ctx, kind) {
+			a.seq.emit(ctx, a.outcomeEvent(kind, &o, err))
+		}
 		a.hooks(ctx, o, err)
 	}}
 }

@@ -71,21 +71,27 @@ func (a *Attempt) event(kind EventKind, fill func(*Event)) Event {
 	return e
 }
 
-// outcomeEvent is the event that an outcome is worth.
-func (a *Attempt) outcomeEvent(o storage.Outcome, err error) Event {
-	kinds := map[storage.State]EventKind{
-		storage.Completed: EventCompleted, storage.Failed: EventFailed, storage.Skipped: EventSkipped,
-		storage.Cancelled: EventCancelled, storage.Interrupted: EventInterrupted, storage.Pending: EventRetrying,
-	}
-	kind := kinds[o.State]
+// endingKinds are the events of a state that an attempt ended in.
+var endingKinds = map[storage.State]EventKind{
+	storage.Completed: EventCompleted, storage.Failed: EventFailed, storage.Skipped: EventSkipped,
+	storage.Cancelled: EventCancelled, storage.Interrupted: EventInterrupted, storage.Pending: EventRetrying,
+}
+
+// outcomeKind says which event an outcome is worth.
+func (a *Attempt) outcomeKind(o *storage.Outcome, err error) EventKind {
 	switch {
 	case a.Undo && o.State == storage.Completed:
-		kind = EventRolledBack
+		return EventRolledBack
 	case a.Undo && o.State == storage.Failed:
-		kind = EventUndoFailed
+		return EventUndoFailed
 	case o.State == storage.Pending && (o.Excuse || !IsFailure(err)):
-		kind = EventReleased
+		return EventReleased
+	default:
+		return endingKinds[o.State]
 	}
+}
+
+func (a *Attempt) outcomeEvent(kind EventKind, o *storage.Outcome, err error) Event {
 	return a.event(kind, func(e *Event) {
 		e.State, e.Reason, e.Err, e.Elapsed, e.Next = o.State, o.Reason, err, o.Ran, o.Delay
 		if o.Progress != nil {

@@ -124,6 +124,9 @@ func (s *Sequencer) dispatched(ctx context.Context, rows []storage.Execution, do
 	receipts := make([]Receipt, len(rows))
 	for i, r := range done {
 		receipts[i] = Receipt{ID: r.ID.String(), Duplicate: r.Duplicate, HolderID: r.HolderID.String()}
+		if !r.Duplicate && !s.heard(ctx, EventQueued) {
+			continue
+		}
 		e := Event{Kind: EventQueued, Method: rows[i].Method, ID: r.ID.String(), Name: rows[i].Name, Operation: rows[i].Kind, State: storage.Pending, Tags: rows[i].Tags}
 		if r.Duplicate {
 			e.Kind, e.Reason = EventDuplicate, "held by "+r.HolderID.String()

@@ -70,13 +70,21 @@ type Observer func(ctx context.Context, e Event)
 // emit tells every observer, and the log.
 func (s *Sequencer) emit(ctx context.Context, e Event) {
 	e.At = time.Now()
-	logEvent(ctx, s.cfg.Logger, s.redacted(e))
+	if s.cfg.Logger.Enabled(ctx, levelOf(e.Kind)) {
+		logEvent(ctx, s.cfg.Logger, s.redacted(e))
+	}
 	for _, o := range s.cfg.Observers {
 		s.tell(ctx, o, e)
 	}
 	if local, ok := ctx.Value(observerKey{}).(Observer); ok {
 		s.tell(ctx, local, e)
 	}
+}
+
+// heard reports whether anybody would hear of such an event. Where many are made, at
+// full speed, that is asked before one is.
+func (s *Sequencer) heard(ctx context.Context, kind EventKind) bool {
+	return len(s.cfg.Observers) > 0 || s.cfg.Logger.Enabled(ctx, levelOf(kind)) || ctx.Value(observerKey{}) != nil
 }
 
 // redacted is an event whose texts may be logged.

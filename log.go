@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 )
 
 // Attribute keys, the same in every line.
@@ -24,30 +25,12 @@ const (
 
 // logEvent is where all log lines about executions are worded.
 func logEvent(ctx context.Context, log *slog.Logger, e Event) {
-	level, text := slog.LevelDebug, string(e.Kind)
-	switch e.Kind {
-	case EventWorkerStarted:
-		level, text = slog.LevelInfo, "worker started"
-	case EventWorkerStopped:
-		level, text = slog.LevelInfo, "worker stopped"
-	case EventRunStarted:
-		level, text = slog.LevelInfo, "run started"
-	case EventRunEnded:
-		level, text = slog.LevelInfo, "run ended"
-	case EventSkipped:
-		level, text = slog.LevelInfo, "skipped"
-	case EventRolledBack:
-		level, text = slog.LevelInfo, "rolled back"
+	text := string(e.Kind)
+	switch e.Kind { //nolint:exhaustive // the others are worded by their kind
 	case EventRecovered:
-		level, text = slog.LevelWarn, "recovered from a dead process"
-	case EventWarning, EventRetrying, EventCancelled, EventFenced, EventLockWaiting:
-		level = slog.LevelWarn
-	case EventFailed, EventUndoFailed, EventInterrupted:
-		level = slog.LevelError
-	case EventNoPending, EventQueued, EventDuplicate, EventStarted, EventProgress, EventReleased, EventCompleted:
-	}
-	if !log.Enabled(ctx, level) {
-		return
+		text = "recovered from a dead process"
+	case EventWorkerStarted, EventWorkerStopped, EventRunStarted, EventRunEnded, EventRolledBack:
+		text = strings.ReplaceAll(text, "_", " ")
 	}
 	attrs := []slog.Attr{
 		slog.String(keyOperation, e.Name), slog.String(keyExecution, e.ID), slog.String(keyRun, e.RunID),
@@ -55,7 +38,21 @@ func logEvent(ctx context.Context, log *slog.Logger, e Event) {
 		slog.Int(keyAttempt, e.Attempt), slog.Duration(keyElapsed, e.Elapsed), slog.Duration(keyNext, e.Next),
 		slog.Any(keyError, e.Err),
 	}
-	log.LogAttrs(ctx, level, text, slices.DeleteFunc(attrs, empty)...)
+	log.LogAttrs(ctx, levelOf(e.Kind), text, slices.DeleteFunc(attrs, empty)...)
+}
+
+// levelOf is how much an event matters to whoever reads the log.
+func levelOf(kind EventKind) slog.Level {
+	switch kind {
+	case EventWorkerStarted, EventWorkerStopped, EventRunStarted, EventRunEnded, EventSkipped, EventRolledBack:
+		return slog.LevelInfo
+	case EventRecovered, EventWarning, EventRetrying, EventCancelled, EventFenced, EventLockWaiting:
+		return slog.LevelWarn
+	case EventFailed, EventUndoFailed, EventInterrupted:
+		return slog.LevelError
+	case EventNoPending, EventQueued, EventDuplicate, EventStarted, EventProgress, EventReleased, EventCompleted:
+	}
+	return slog.LevelDebug
 }
 
 // empty reports an attribute that says nothing about this event.

@@ -126,16 +126,16 @@ func (l *Lease) Report(p storage.Progress) {
 	l.progress[p.ID] = p
 }
 
-// watch makes an attempt cancellable from elsewhere until the returned function
-// is called.
-func (l *Lease) watch(id storage.ID, cancel context.CancelCauseFunc) func() {
+// watch makes an attempt cancellable from elsewhere until unwatch.
+func (l *Lease) watch(id storage.ID, cancel context.CancelCauseFunc) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cancels[id] = cancel
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.cancels, id)
-		delete(l.progress, id)
-	}
+}
+
+func (l *Lease) unwatch(id storage.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.cancels, id)
+	delete(l.progress, id)
 }

@@ -16,8 +16,9 @@ import (
 // Attempt makes one attempt of a claimed execution. cancel ends ctx, which lives
 // until Attempt returns. An attempt that commits its
 // outcome itself, in the handler's transaction, calls next for what may be
-// claimed in that same transaction (nil = nothing), and sets Verdict.Finished.
-type Attempt func(ctx context.Context, cancel context.CancelCauseFunc, e *storage.Execution, next func() *storage.ClaimRequest) Verdict
+// claimed in that same transaction (nil = nothing), and sets Verdict.Finished. User
+// code runs in h, so that it can be left behind.
+type Attempt func(ctx context.Context, cancel context.CancelCauseFunc, e *storage.Execution, h *Hand, next func() *storage.ClaimRequest) Verdict
 
 // Verdict is what an attempt came to.
 type Verdict struct {
@@ -76,13 +77,15 @@ func (f Found) Idle() bool { return f.Running == 0 && f.Dry && f.NextDue < 0 }
 // recorded), or the lease is lost, or the store fails. first holds executions
 // that the caller has claimed already.
 func (p *Pool) Run(ctx context.Context, first storage.Claimed) error {
+	emptied := make(chan struct{}, 1)
 	r := &run{
-		Pool: p, free: p.Slots, results: make(chan result, p.Slots), written: make(chan *write, max(p.Writes, 1)), mine: map[storage.ID]bool{},
+		Pool: p, emptied: emptied, free: p.Slots, results: make(chan result, p.Slots), written: make(chan *write, max(p.Writes, 1)), mine: map[storage.ID]bool{},
 		dry: first.NextDue != 0, nextDue: first.NextDue,
 	}
 	// Attempts outlive ctx by the grace period; losing the lease ends them at once.
 	r.ctx, r.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer r.cancel(nil)
+	r.runners = runners{attempt: r.attempt, emptied: emptied}
 	r.start(first) //nolint:contextcheck // attempts outlive ctx by the grace period
 	if err := r.loop(ctx); err != nil {
 		r.cancel(storage.ErrLeaseLost) // nobody waits for them: their rows are rescued, their writes fenced
@@ -98,6 +101,8 @@ type run struct {
 	cancel  context.CancelCauseFunc
 	results chan result
 	written chan *write
+	runners runners
+	emptied <-chan struct{}
 
 	mu     sync.Mutex // guards these, which committing attempts look at
 	free   int        // slots nobody runs in or has reserved
@@ -110,6 +115,7 @@ type run struct {
 	recording int                 // …and the outcomes in them
 	mine      map[storage.ID]bool // what runs, or has run and is not recorded yet
 	outcomes  []storage.Outcome
+	oldest    time.Time // when the first of them came
 	after     []func(bool)
 	flows     []storage.Flow // touched since Over was last asked
 	dry       bool           // the last claim found less than it wanted…
@@ -171,6 +177,8 @@ func (r *run) loop(ctx context.Context) error {
 			if err := r.settle(w); err != nil { //nolint:contextcheck // attempts outlive ctx by the grace period
 				return err
 			}
+		case <-r.emptied:
+			r.drain() //nolint:contextcheck // attempts outlive ctx by the grace period
 		case <-r.Wake:
 			r.lookAgain()
 		case <-timer.C:
@@ -209,7 +217,7 @@ func (r *run) lookAgain() {
 // many calls under way as are allowed it waits: what comes in meanwhile travels
 // together.
 func (r *run) write(ctx context.Context) {
-	if r.writing >= max(r.Writes, 1) {
+	if r.writing >= max(r.Writes, 1) || r.holds() {
 		return
 	}
 	claim, reserved := r.reserve(0)
@@ -228,6 +236,11 @@ func (r *run) write(ctx context.Context) {
 		w.answer, w.err = r.finish(ctx, w)
 		r.written <- w
 	}()
+}
+
+// holds reports that others will come soon, to travel together.
+func (r *run) holds() bool {
+	return len(r.outcomes) > 0 && len(r.outcomes) < holdUpTo(r.Slots) && r.runners.waiting() > 0 && time.Since(r.oldest) < holdFor
 }
 
 // awaitWrites is for the end of the loop: nothing that was begun outlives it.
@@ -400,7 +413,7 @@ func (r *run) stop() {
 	}
 }
 
-// start attempts executions, each in a goroutine that ends by sending its result.
+// start attempts executions; each ends by sending its result.
 // What a last commit claimed after claiming had ended goes back untouched, and what
 // is paused is parked, to be claimed by name when it is resumed.
 func (r *run) start(claimed storage.Claimed) {
@@ -414,31 +427,42 @@ func (r *run) start(claimed storage.Claimed) {
 		}
 		r.running++
 		r.mine[e.ID] = true
-		go func() {
-			ctx, cancel := context.WithCancelCause(r.ctx)
-			defer cancel(nil)
-			unwatch := r.Lease.watch(e.ID, cancel)
-			res := result{id: e.ID}
-			res.verdict = r.Attempt(ctx, cancel, e, func() (claim *storage.ClaimRequest) {
-				claim, res.reserved = r.reserve(1)
-				if claim != nil {
-					res.asked = claim.Limit
-				}
-				return claim
-			})
-			unwatch()
-			r.results <- res
-		}()
+		r.runners.add(e)
 	}
+}
+
+// attempt is what a runner does with an execution.
+func (r *run) attempt(e *storage.Execution, h *Hand) {
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	defer cancel(nil)
+	r.Lease.watch(e.ID, cancel)
+	res := result{id: e.ID}
+	res.verdict = r.Attempt(ctx, cancel, e, h, func() (claim *storage.ClaimRequest) {
+		claim, res.reserved = r.reserve(1)
+		if claim != nil {
+			res.asked = claim.Limit
+		}
+		return claim
+	})
+	r.Lease.unwatch(e.ID)
+	r.results <- res
 }
 
 // putBack returns an execution as if it had not been claimed.
 func (r *run) putBack(e *storage.Execution, park bool) {
 	r.giveBack(1)
+	r.came()
 	r.outcomes = append(r.outcomes, storage.Outcome{
 		ID: e.ID, Delivery: e.Delivery, State: storage.Pending, Park: park, Excuse: true, Errors: e.Errors, Losses: e.Losses,
 	})
 	r.after = append(r.after, nil)
+}
+
+// came notes when the first of the outcomes to be written did.
+func (r *run) came() {
+	if len(r.outcomes) == 0 {
+		r.oldest = time.Now()
+	}
 }
 
 // take files one result.
@@ -458,6 +482,7 @@ func (r *run) take(res result) {
 		}
 	}
 	if v.Finished == nil {
+		r.came()
 		r.outcomes = append(r.outcomes, v.Outcome)
 		r.after = append(r.after, v.After)
 		return

@@ -50,7 +50,7 @@ func serve(ctx context.Context, t *testing.T, store storage.Store, n, slots int,
 		p := &engine.Pool{
 			Store: store, Lease: l, Queues: []string{"q"}, Slots: slots,
 			Poll: time.Second, Grace: 5 * time.Second, Linger: time.Second, Shutdown: errShutdown,
-			Attempt: func(ctx context.Context, _ context.CancelCauseFunc, e *storage.Execution, _ func() *storage.ClaimRequest) engine.Verdict {
+			Attempt: func(ctx context.Context, _ context.CancelCauseFunc, e *storage.Execution, _ *engine.Hand, _ func() *storage.ClaimRequest) engine.Verdict {
 				state := fn(ctx, *e)
 				return engine.Verdict{
 					Outcome: storage.Outcome{ID: e.ID, Delivery: e.Delivery, State: state, Excuse: state == storage.Pending},

@@ -139,7 +139,7 @@ func (c *claiming) queue(q *session, r storage.ClaimRequest) {
 	*c = claiming{request: r}
 	asks := storage.AsksPauses(r.Queues)
 	row := newExecutionRow()
-	row.state = string(storage.Running)
+	row.e.State = storage.Running
 	q.queueScan(func(from scanner) error {
 		if err := from.Scan(row.claimed...); err != nil {
 			return err

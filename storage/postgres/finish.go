@@ -61,6 +61,29 @@ RETURNING id, delivery, name, queue, due_at, excused, kind, flow_id, undoes, all
 	CASE WHEN flow_id IS NOT NULL OR undoes IS NOT NULL THEN
 		CASE WHEN state IN ('skipped', 'cancelled') THEN reason ELSE last_error END END`
 
+// moveCleanSQL is moveSQL for the usual end: completed, with nothing to say about it,
+// of rows that are known and in no flow. A third of the columns of either side are
+// then not there.
+const moveCleanSQL = `
+WITH gone AS (
+	DELETE FROM sequencer_live l USING unnest($3::uuid[], $4::int[], $5::int[], $6::int[]) AS o (o_id, o_delivery, o_errors, o_losses)
+	WHERE l.id = o.o_id AND CASE WHEN l.state = 'running' AND l.worker_id = $2::uuid THEN l.delivery END = o.o_delivery
+	RETURNING
+		id, flow_id, worker_id, undoes, created_at, due_at, started_at, coalesce($1::timestamptz, now()), deadline_at, min_build,
+		delay_us, retry_for_us, unique_for_us, done, total, priority, position, waits, delivery, excused,
+		coalesce(o_errors, 0), coalesce(o_losses, 0), undoable, allowed_to_fail, false, false, false,
+		'completed', name, kind, method, queue, on_loss, actor, member,
+		unique_key, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error
+)
+INSERT INTO sequencer_history (
+	id, flow_id, worker_id, undoes, created_at, due_at, started_at, finished_at, deadline_at, min_build,
+	delay_us, retry_for_us, unique_for_us, done, total, priority, position, waits, delivery, excused,
+	errors, losses, undoable, allowed_to_fail, for_now, parked, cancel_asked,
+	state, name, kind, method, queue, on_loss, actor, member,
+	unique_key, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error)
+SELECT * FROM gone
+RETURNING id, delivery`
+
 // deferSQL puts executions back to pending. Index, lock and race as moveSQL's. A
 // row of a private queue keeps its worker, which is its home.
 const deferSQL = `
@@ -112,13 +135,14 @@ FROM unnest($3::uuid[], $4::int[], $5::int[], $6::bigint[], $7::text[], $8::text
 	AS a (id, delivery, number, ran_us, outcome, type, message, trace, context, error_group)
 ON CONFLICT DO NOTHING`
 
-// statsSQL adds to the statistics. The rows are a worker's own; two calls of one
-// worker meet them in the same order and late, so the second waits for little more
-// than the first one's commit.
+// statsSQL adds to the statistics. Each connection has counters of its own, under a
+// digest where a worker's id could stand, because two calls that met in one would
+// commit one after the other.
 const statsSQL = `
 INSERT INTO sequencer_stats AS s (minute, worker_id, queue, name, ending, n, ran_us, waited_us)
-SELECT date_trunc('minute', $1::timestamptz, 'UTC'), $2::uuid, queue, name, ending, n, coalesce(ran_us, 0), coalesce(waited_us, 0)
-FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[])
+SELECT date_trunc('minute', $1::timestamptz, 'UTC'), md5(pg_backend_pid()::text)::uuid, queue, name, ending, n,
+	coalesce(ran_us, 0), coalesce(waited_us, 0)
+FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
 	AS d (queue, name, ending, n, ran_us, waited_us)
 ORDER BY queue, name, ending
 ON CONFLICT (minute, worker_id, queue, name, ending) DO UPDATE SET
@@ -185,13 +209,15 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 	if r.Claim != nil {
 		q.queueAlive(r.Worker, &alive)
 	}
-	ends, returns, err := f.sort(ctx, q)
+	clean, ends, returns, err := f.sort(ctx, q)
 	if err != nil {
 		return err
 	}
-	var rows []movedRow
+	rows := make([]movedRow, 0, len(r.Outcomes))
+	if len(clean) > 0 {
+		f.queueMoveClean(q, given, clean, &rows)
+	}
 	if len(ends) > 0 {
-		rows = make([]movedRow, 0, len(ends))
 		f.queueMove(q, given, ends, &rows)
 	}
 	if len(returns) > 0 {
@@ -218,10 +244,11 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 	return nil
 }
 
-// sort parts the outcomes, by number, into ends and returns to pending. One that
+// sort parts the outcomes, by number, into ends, the clean ones apart, and returns to
+// pending. One that
 // names no state a running row can take is an error if its fence holds, and void
 // otherwise. Of several for one delivery the first counts.
-func (f *finishing) sort(ctx context.Context, q *session) (ends, returns []int, err error) {
+func (f *finishing) sort(ctx context.Context, q *session) (clean, ends, returns []int, err error) {
 	f.numbers = make(map[fence]int, len(f.request.Outcomes))
 	for i := range f.request.Outcomes {
 		o := &f.request.Outcomes[i]
@@ -233,15 +260,22 @@ func (f *finishing) sort(ctx context.Context, q *session) (ends, returns []int, 
 		switch {
 		case !storage.Running.CanBecome(o.State):
 			if err := f.refuse(ctx, q, o); err != nil {
-				return nil, nil, err
+				return nil, nil, nil, err
 			}
 		case o.State == storage.Pending:
 			returns = append(returns, i)
+		case isClean(o):
+			clean = append(clean, i)
 		default:
 			ends = append(ends, i)
 		}
 	}
-	return ends, returns, nil
+	return clean, ends, returns, nil
+}
+
+func isClean(o *storage.Outcome) bool {
+	return o.Of != nil && o.Of.FlowID.IsZero() && o.Of.Undoes.IsZero() && o.State == storage.Completed &&
+		o.Failure == nil && o.Progress == nil && o.Result == nil && !o.Excuse && o.Reason == "" && !o.ForNow && o.Env == ""
 }
 
 func (f *finishing) refuse(ctx context.Context, q *session, o *storage.Outcome) error {
@@ -265,6 +299,25 @@ type movedRow struct {
 	flow, undoes  storage.ID
 	message       pgtype.Text
 	allowedToFail bool
+}
+
+func (f *finishing) queueMoveClean(q *session, now any, clean []int, rows *[]movedRow) {
+	o := f.outcomes(clean)
+	var key fence
+	dest := []any{idScan{&key.id}, &key.delivery}
+	q.queueScan(func(r scanner) error {
+		if err := r.Scan(dest...); err != nil {
+			return err
+		}
+		i := f.numbers[key]
+		of := f.request.Outcomes[i].Of
+		*rows = append(*rows, movedRow{
+			fence: key, outcome: i, name: of.Name, queue: of.Queue, kind: of.Kind,
+			dueAt: pgtype.Timestamptz{Time: of.DueAt, Valid: !of.DueAt.IsZero()},
+		})
+		return nil
+	}, moveCleanSQL, now, f.request.Worker.String(), idColumn(o, (*sent).id), column(o, (*sent).delivery),
+		column(o, (*sent).errors), column(o, (*sent).losses))
 }
 
 func (f *finishing) queueMove(q *session, now any, ends []int, rows *[]movedRow) {
@@ -397,7 +450,7 @@ func (f *finishing) queueStats(q *session) {
 		return
 	}
 	keys := slices.Collect(maps.Keys(f.stats))
-	q.queue(statsSQL, q.now, f.request.Worker.String(),
+	q.queue(statsSQL, q.now,
 		column(keys, func(k *statKey) string { return k.queue }),
 		column(keys, func(k *statKey) string { return k.name }),
 		column(keys, func(k *statKey) string { return k.ending }),

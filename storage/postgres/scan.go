@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -27,9 +28,8 @@ type executionRow struct {
 
 	dueAt, startedAt, deadlineAt, finishedAt           pgtype.Timestamptz
 	minBuild, done, total, delay, retryFor, uniqueFor  pgtype.Int8
-	actor, member, checksum, uniqueKey                 pgtype.Text
+	uniqueKey                                          pgtype.Text
 	lastError, errorGroup, reason, environment, undone pgtype.Text
-	kind, onLoss, state                                string
 
 	claimed, all []any // where to
 }
@@ -43,12 +43,13 @@ func newExecutionRow() *executionRow {
 		idScan{&e.Undoes},
 		&e.CreatedAt, &r.dueAt, &r.startedAt, &r.deadlineAt, &r.minBuild,
 		&e.Priority, &e.Position, &e.Delivery, &e.Excused, &e.Errors, &e.Losses, &e.Undoable, &e.AllowedToFail,
-		&e.Name, &r.kind, &e.Method, &e.Queue, &r.onLoss, &r.actor, &r.member, &r.checksum, &e.Tags,
+		(*word)(&e.Name), (*word)(&e.Kind), (*word)(&e.Method), (*word)(&e.Queue), (*word)(&e.OnLoss),
+		(*word)(&e.Actor), (*word)(&e.Member), (*word)(&e.Checksum), &e.Tags,
 		&e.Input, &e.Policy, &e.Checkpoint, &e.Result,
 	}
 	r.claimed = r.all
 	r.all = append(r.all[:len(r.all):len(r.all)],
-		&r.state, idScan{&e.WorkerID}, &r.finishedAt, &r.delay, &r.retryFor, &r.uniqueFor, &e.Waits,
+		(*word)(&e.State), idScan{&e.WorkerID}, &r.finishedAt, &r.delay, &r.retryFor, &r.uniqueFor, &e.Waits,
 		&e.ForNow, &e.Parked, &r.reason, &r.environment, &r.uniqueKey, &r.done, &r.total, &r.lastError, &r.errorGroup, &r.undone,
 	)
 	return r
@@ -57,13 +58,12 @@ func newExecutionRow() *executionRow {
 // execution is the row just scanned, of either shape.
 func (r *executionRow) execution() storage.Execution {
 	e := r.e
-	e.Kind, e.OnLoss, e.State = storage.Kind(r.kind), storage.OnLoss(r.onLoss), storage.State(r.state)
 	e.CreatedAt = e.CreatedAt.UTC()
 	e.DueAt, e.StartedAt = instant(r.dueAt), instant(r.startedAt)
 	e.DeadlineAt, e.FinishedAt = instant(r.deadlineAt), instant(r.finishedAt)
 	e.MinBuild, e.Done, e.Total = r.minBuild.Int64, r.done.Int64, r.total.Int64
 	e.Delay, e.RetryFor, e.UniqueFor = micros(r.delay), micros(r.retryFor), micros(r.uniqueFor)
-	e.Actor, e.Member, e.Checksum, e.UniqueKey = r.actor.String, r.member.String, r.checksum.String, r.uniqueKey.String
+	e.UniqueKey = r.uniqueKey.String
 	e.LastError, e.ErrorGroup, e.UndoError = r.lastError.String, r.errorGroup.String, r.undone.String
 	e.Reason, e.Environment = r.reason.String, r.environment.String
 	return e
@@ -107,6 +107,33 @@ func (s idScan) Scan(src any) error {
 		return err
 	}
 	*s.to = v.Bytes
+	return nil
+}
+
+// word is a text that is mostly the same in one row after the other: those share a
+// string. Null is "".
+type word string
+
+// ScanBytes implements pgtype.BytesScanner.
+func (w *word) ScanBytes(v []byte) error {
+	if string(v) != string(*w) {
+		*w = word(v)
+	}
+	return nil
+}
+
+// Scan implements sql.Scanner.
+func (w *word) Scan(src any) error {
+	switch v := src.(type) {
+	case nil:
+		*w = ""
+	case string:
+		*w = word(v)
+	case []byte:
+		return w.ScanBytes(v)
+	default:
+		return fmt.Errorf("a text is read as %T", src)
+	}
 	return nil
 }
 

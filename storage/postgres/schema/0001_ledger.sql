@@ -227,7 +227,7 @@ CREATE TABLE sequencer_schedules (
     execution_id uuid
 );
 
--- What each minute brought, by worker, so that workers do not wait for each
+-- What each minute brought, by connection, so that calls do not wait for each
 -- other's counters; readers sum over them.
 CREATE TABLE sequencer_stats (
     minute    timestamptz NOT NULL,
