@@ -197,6 +197,8 @@ func (d *duty) worker() storage.Worker {
 func (d *duty) run(ctx context.Context, sess session) error {
 	sess.abandoned = &d.abandoned
 	sess.errs, sess.ended = nil, nil // they would grow for as long as the worker works
+	// Before anything is claimed, and before nothing to do can be a reason to end.
+	d.lookAround(ctx, sess)
 	wake := make(chan struct{}, 1)
 	tasks, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -281,24 +283,26 @@ func (d *duty) watch(ctx context.Context, wake chan<- struct{}) {
 	}
 }
 
-// tend does what has to be done beside the work: ask the guards, take over from
-// dead workers, delete what is old. It returns when ctx ends.
+// lookAround asks the guards, and takes over from workers that died.
+func (d *duty) lookAround(ctx context.Context, sess session) {
+	d.ask(ctx)
+	if _, err := d.s.rescue(ctx, sess); err != nil && ctx.Err() == nil {
+		d.s.cfg.Logger.WarnContext(ctx, "looking after dead workers", keyError, err)
+	}
+}
+
+// tend does what has to be done beside the work, until ctx ends: look around again,
+// and delete what is old.
 func (d *duty) tend(ctx context.Context, sess session) {
 	every := min(rescueEvery, d.s.cfg.Lease/2)
 	pruned := time.Now().Add(-pruneEvery + time.Minute) // the first time a minute from now
-	for {
-		d.ask(ctx)
-		if _, err := d.s.rescue(ctx, sess); err != nil && ctx.Err() == nil {
-			d.s.cfg.Logger.WarnContext(ctx, "looking after dead workers", keyError, err)
-		}
+	for sleep(ctx, every) {
+		d.lookAround(ctx, sess)
 		if time.Since(pruned) >= pruneEvery {
 			pruned = time.Now()
 			if _, err := d.s.prune(ctx, sess); err != nil && ctx.Err() == nil {
 				d.s.cfg.Logger.WarnContext(ctx, "deleting old history", keyError, err)
 			}
-		}
-		if !sleep(ctx, every) {
-			return
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/guard"
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -374,5 +375,37 @@ func TestHistoryIsPrunedByRetention(t *testing.T) {
 		if err := <-worked; err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+func TestAWorkerAsksItsGuardsAndTakesOverFromTheDeadBeforeItClaimsOrEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // Q2.16, Q10.11
+		l := newLab(t)
+		op := sequencer.RegisterFuncOf(l.reg, "mail", func(context.Context, count) error { l.note("mail"); return nil })
+		l.open()
+		l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 3)
+		dead := storage.Worker{ID: storage.NewID(), Lease: time.Second}
+		if err := l.store.Join(t.Context(), dead); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.store.Claim(t.Context(), storage.ClaimRequest{Worker: dead.ID, Queues: []string{"default"}, Limit: 3}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second) // sleep: inside a bubble; the lease runs out
+		l.drain()
+		l.wantStates(map[string]int{"mail completed": 3})
+
+		no, err := guard.Func("never", func(context.Context) (bool, string, error) { return false, "not here", nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.cfg.Guards = []sequencer.Guard{no}
+		l.open()
+		l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 3)
+		if err := l.Work(t.Context(), sequencer.WorkerConfig{MaxTime: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		l.wantStates(map[string]int{"mail completed": 3, "mail pending": 3})
 	})
 }
