@@ -48,6 +48,9 @@ type Pool struct {
 	Quota *Quota
 	// Closed, when set and true, keeps the pool from claiming for the time being.
 	Closed func() bool
+	// Suspect is how many workers in a row an execution has to have lost to be attempted
+	// alone, see suspect.go; 0 = none ever is.
+	Suspect int
 	// Poll bounds how long an idle pool sleeps.
 	Poll time.Duration
 	// Grace is how long attempts may go on when ctx ends; then they are cancelled
@@ -104,7 +107,10 @@ type run struct {
 	shut   bool       // no further claims
 	asking int        // claims under way: in writes, and in attempts' own commits
 	unsure bool       // the answer to one of them was lost, and with it what was claimed
+	// The one that waits until nothing else is in hand, or is attempted alone.
+	suspect *storage.Execution
 
+	alone     bool // the suspect is being attempted
 	running   int
 	writing   int                 // writes under way…
 	recording int                 // …and the outcomes in them
@@ -147,9 +153,10 @@ func (r *run) loop(ctx context.Context) error {
 		if err := r.adopt(ctx); err != nil {
 			return err
 		}
+		r.confront() //nolint:contextcheck // attempts outlive ctx by the grace period
 		flows := r.flows
 		r.flows = nil
-		unrecorded := r.running + len(r.outcomes) + r.recording
+		unrecorded := r.running + len(r.outcomes) + r.recording + r.waiting()
 		over, err := r.Over(ctx, Found{Flows: flows, Running: unrecorded, Claiming: r.claiming(), Dry: r.dry, NextDue: r.nextDue})
 		if err != nil {
 			return err
@@ -366,7 +373,7 @@ const adoptLimit = 10_000
 func (r *run) reserve(own int) (claim *storage.ClaimRequest, reserved int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.shut || r.unsure || r.free+own == 0 || r.Closed != nil && r.Closed() {
+	if r.shut || r.unsure || r.suspect != nil || r.free+own == 0 || r.Closed != nil && r.Closed() {
 		return nil, 0
 	}
 	limit := r.Quota.take(r.free + own)
@@ -408,28 +415,36 @@ func (r *run) start(claimed storage.Claimed) {
 	for i := range claimed.Executions {
 		e := &claimed.Executions[i]
 		paused := slices.Contains(claimed.PausedNames, e.Name) && !strings.HasPrefix(e.Queue, storage.PrivateQueue)
-		if r.shut || paused {
+		switch {
+		case r.shut || paused:
 			r.putBack(e, paused)
-			continue
+		case r.Suspect > 0 && e.Losses >= r.Suspect:
+			r.suspectIt(e)
+		default:
+			r.attempt(e)
 		}
-		r.running++
-		r.mine[e.ID] = true
-		go func() {
-			ctx, cancel := context.WithCancelCause(r.ctx)
-			defer cancel(nil)
-			unwatch := r.Lease.watch(e.ID, cancel)
-			res := result{id: e.ID}
-			res.verdict = r.Attempt(ctx, cancel, e, func() (claim *storage.ClaimRequest) {
-				claim, res.reserved = r.reserve(1)
-				if claim != nil {
-					res.asked = claim.Limit
-				}
-				return claim
-			})
-			unwatch()
-			r.results <- res
-		}()
 	}
+}
+
+// attempt makes one attempt.
+func (r *run) attempt(e *storage.Execution) {
+	r.running++
+	r.mine[e.ID] = true
+	go func() {
+		ctx, cancel := context.WithCancelCause(r.ctx)
+		defer cancel(nil)
+		unwatch := r.Lease.watch(e.ID, cancel)
+		res := result{id: e.ID}
+		res.verdict = r.Attempt(ctx, cancel, e, func() (claim *storage.ClaimRequest) {
+			claim, res.reserved = r.reserve(1)
+			if claim != nil {
+				res.asked = claim.Limit
+			}
+			return claim
+		})
+		unwatch()
+		r.results <- res
+	}()
 }
 
 // putBack returns an execution as if it had not been claimed.
@@ -444,6 +459,7 @@ func (r *run) putBack(e *storage.Execution, park bool) {
 // take files one result.
 func (r *run) take(res result) {
 	r.running--
+	r.acquit(res.id)
 	v := res.verdict
 	if v.Lingers == nil {
 		r.giveBack(1)
