@@ -13,8 +13,9 @@ import (
 
 // Attribute keys of log lines.
 const (
-	keyWorker = "worker"
-	keyError  = "error"
+	keyWorker   = "worker"
+	keyOutcomes = "outcomes"
+	keyError    = "error"
 )
 
 // Lease is a worker's proof that it is alive. Its progress and cancel requests

@@ -276,18 +276,25 @@ func (w *write) told() {
 
 // finish writes. What happened must be recorded whatever becomes of ctx, so only
 // losing the lease, or an answer that will not change, ends the trying. A repeat is
-// harmless (storage.Queue), but a lost answer may have claimed, and what it applied
-// is void the second time.
+// harmless (storage.Queue), but what a lost answer applied is void the second time,
+// and it may have claimed: a repeat does not, or more would be claimed than there are
+// slots for, and adopt finds what was.
 func (r *run) finish(ctx context.Context, w *write) (storage.Finished, error) {
+	told := time.Time{}
+	claim := w.claim
 	for repeated := false; ; repeated = true {
 		wctx, cancel := context.WithTimeout(r.Lease.lost, r.Lease.Worker.Lease)
-		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: w.claim}) //nolint:contextcheck // the lease outlives ctx
+		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: claim}) //nolint:contextcheck // the lease outlives ctx
 		cancel()
-		switch {
-		case err == nil && repeated:
-			return wrote, r.confirm(ctx, w.outcomes, wrote.Applied)
-		case err == nil, lasting(err):
+		if err == nil && repeated {
+			err = r.confirm(ctx, w.outcomes, wrote.Applied)
+		}
+		if err == nil || lasting(err) {
 			return wrote, err
+		}
+		if time.Since(told) >= tellEvery {
+			told = time.Now()
+			r.Lease.log.WarnContext(ctx, "the ledger cannot be written; trying again", keyWorker, r.Lease.Worker.ID, keyOutcomes, len(w.outcomes), keyError, err)
 		}
 		pause := time.NewTimer(min(r.Poll, r.Lease.Worker.Lease/10))
 		select {
@@ -297,10 +304,14 @@ func (r *run) finish(ctx context.Context, w *write) (storage.Finished, error) {
 			return wrote, errors.Join(context.Cause(r.Lease.lost), err) //nolint:contextcheck // the lease outlives ctx
 		}
 		r.mu.Lock()
-		r.unsure = r.unsure || w.claim != nil
+		r.unsure = r.unsure || claim != nil
 		r.mu.Unlock()
+		claim = nil
 	}
 }
+
+// tellEvery is how often a write that goes on failing is worth a log line.
+const tellEvery = 10 * time.Second
 
 // lasting reports an answer that trying again will not change.
 func lasting(err error) bool {
@@ -353,11 +364,16 @@ func (r *run) adopt(ctx context.Context) error {
 		WorkerID: r.Lease.Worker.ID, States: []storage.State{storage.Running}, Oldest: true, Limit: adoptLimit,
 	})
 	if err != nil {
-		return fmt.Errorf("looking for what a lost answer claimed: %w", err)
+		err = fmt.Errorf("looking for what a lost answer claimed: %w", err)
+		if lasting(err) {
+			return err
+		}
+		r.Lease.log.WarnContext(ctx, "trying again", keyWorker, r.Lease.Worker.ID, keyError, err)
+		return nil
 	}
-	r.start(storage.Claimed{Executions: slices.DeleteFunc(rows, func(e storage.Execution) bool { //nolint:contextcheck // attempts have a context of their own
-		return r.mine[e.ID] || !slices.Contains(r.Queues, e.Queue)
-	})})
+	rows = slices.DeleteFunc(rows, func(e storage.Execution) bool { return r.mine[e.ID] || !slices.Contains(r.Queues, e.Queue) })
+	r.Quota.take(len(rows))
+	r.start(storage.Claimed{Executions: rows}) //nolint:contextcheck // attempts have a context of their own
 	r.mu.Lock()
 	r.unsure = false
 	r.mu.Unlock()
@@ -373,7 +389,7 @@ const adoptLimit = 10_000
 func (r *run) reserve(own int) (claim *storage.ClaimRequest, reserved int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.shut || r.unsure || r.suspect != nil || r.free+own == 0 || r.Closed != nil && r.Closed() {
+	if r.shut || r.unsure || r.suspect != nil || r.free+own <= 0 || r.Closed != nil && r.Closed() {
 		return nil, 0
 	}
 	limit := r.Quota.take(r.free + own)

@@ -178,7 +178,8 @@ func TestACancelledExecutionHearsOfItWithTheNextRenewal(t *testing.T) {
 type failing struct {
 	storage.Store
 	finish, renew atomic.Pointer[error]
-	lost          atomic.Bool // the next Finish is carried out and its answer lost
+	lost          atomic.Bool // the next Finish is carried out and its answer lost…
+	blind         atomic.Bool // …and the question that follows fails
 }
 
 var errGone = errors.New("connection reset")
@@ -192,6 +193,13 @@ func (f *failing) Finish(ctx context.Context, r storage.FinishRequest) (storage.
 		return storage.Finished{}, errGone
 	}
 	return done, err
+}
+
+func (f *failing) Executions(ctx context.Context, filter storage.Filter) ([]storage.Execution, error) {
+	if f.blind.CompareAndSwap(true, false) {
+		return nil, errGone
+	}
+	return f.Store.Executions(ctx, filter)
 }
 
 func (f *failing) Renew(ctx context.Context, r storage.RenewRequest) (storage.Renewed, error) {
@@ -215,6 +223,50 @@ func TestAnOutcomeOutlivesABrokenConnectionAndALostAnswer(t *testing.T) {
 		})
 		if err != nil || runs != 1 {
 			t.Errorf("ran %d times, %v; want once, recorded when the server is back", runs, err)
+		}
+	})
+}
+
+func TestALostAnswerDoesNotMakeThePoolTakeMoreThanItsSlots(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &failing{Store: memory.New()}
+		var runs, running, most atomic.Int32
+		err := serve(t.Context(), t, store, 40, 4, func(context.Context, storage.Execution) storage.State {
+			most.Store(max(most.Load(), running.Add(1)))
+			time.Sleep(time.Second) // sleep: inside a bubble
+			if runs.Add(1)%5 == 1 {
+				store.lost.Store(true)
+			}
+			running.Add(-1)
+			return storage.Completed
+		})
+		if err != nil || runs.Load() != 40 || most.Load() != 4 {
+			t.Errorf("%d attempts, at most %d at a time, %v; want 40 in 4 slots", runs.Load(), most.Load(), err)
+		}
+	})
+}
+
+func TestALostAnswerAndAQuestionThatFailsDisturbNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &failing{Store: memory.New()}
+		var runs, cut atomic.Int32
+		err := serve(t.Context(), t, store, 4, 2, func(ctx context.Context, _ storage.Execution) storage.State {
+			if runs.Add(1) == 1 { // one ends while the other is in the middle of its work
+				store.lost.Store(true)
+				store.blind.Store(true)
+				return storage.Completed
+			}
+			select {
+			case <-time.After(10 * time.Second):
+			case <-ctx.Done():
+				cut.Add(1)
+			}
+			return storage.Completed
+		})
+		if err != nil || runs.Load() != 4 || cut.Load() != 0 {
+			t.Errorf("%d attempts, %d of them cut off, %v; want 4, none", runs.Load(), cut.Load(), err)
 		}
 	})
 }
