@@ -178,6 +178,7 @@ func TestACancelledExecutionHearsOfItWithTheNextRenewal(t *testing.T) {
 type failing struct {
 	storage.Store
 	finish, renew atomic.Pointer[error]
+	hangs         atomic.Bool // the next Renew does not answer
 	lost          atomic.Bool // the next Finish is carried out and its answer lost…
 	blind         atomic.Bool // …and the question that follows fails
 }
@@ -203,6 +204,10 @@ func (f *failing) Executions(ctx context.Context, filter storage.Filter) ([]stor
 }
 
 func (f *failing) Renew(ctx context.Context, r storage.RenewRequest) (storage.Renewed, error) {
+	if f.hangs.CompareAndSwap(true, false) {
+		<-ctx.Done()
+		return storage.Renewed{}, ctx.Err()
+	}
 	if err := f.renew.Load(); err != nil {
 		return storage.Renewed{}, *err
 	}
@@ -269,6 +274,38 @@ func TestALostAnswerAndAQuestionThatFailsDisturbNobody(t *testing.T) {
 			t.Errorf("%d attempts, %d of them cut off, %v; want 4, none", runs.Load(), cut.Load(), err)
 		}
 	})
+}
+
+func TestRenewalsThatFailOrHangOnceDoNotCostTheLease(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ fails, hangs []time.Duration }{
+		"Q2.15 fail": {fails: []time.Duration{9500 * time.Millisecond, 19500 * time.Millisecond, 29500 * time.Millisecond}},
+		"Q2.15 hang": {hangs: []time.Duration{5 * time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := &failing{Store: memory.New()}
+				for _, at := range c.fails { // for a second, around when a renewal is due
+					time.AfterFunc(at, func() { store.renew.Store(&errGone) })
+					time.AfterFunc(at+time.Second, func() { store.renew.Store(nil) })
+				}
+				for _, at := range c.hangs {
+					time.AfterFunc(at, func() { store.hangs.Store(true) })
+				}
+				err := serve(t.Context(), t, store, 1, 1, func(ctx context.Context, _ storage.Execution) storage.State {
+					select {
+					case <-ctx.Done(): // cut off: serve says why
+					case <-time.After(time.Minute):
+					}
+					return storage.Completed
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 func TestAServerThatStaysAwayEndsThePoolWithTheLease(t *testing.T) {
