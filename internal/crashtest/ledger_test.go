@@ -27,13 +27,15 @@ type backend struct {
 	open func(ctx context.Context, address string) (*ledger, error)
 	// private starts a server that the test may kill; nil: there is no server.
 	private func(testing.TB) (address string, server *crashtest.Server)
-	// tables: users' tables share its database, and transactions with it.
+	// tables: users' tables share its database, and transactions with it…
 	tables bool
+	// …and it reads the SQL of the deploy runs here.
+	deploys bool
 }
 
 var backends = []backend{
-	{"sqlite", testdb.SQLite, openSQLite, nil, true},
-	{"postgres", testdb.Postgres, openPostgres, privatePostgres, true},
+	{name: "sqlite", fresh: testdb.SQLite, open: openSQLite, tables: true, deploys: true},
+	{name: "postgres", fresh: testdb.Postgres, open: openPostgres, private: privatePostgres, tables: true, deploys: true},
 }
 
 // place is a database: of which kind, and where.
@@ -98,10 +100,10 @@ func withTables(b backend) bool         { return b.tables }
 func withServer(b backend) bool         { return b.private != nil }
 func (b backend) at(t *testing.T) place { t.Helper(); return place{b.name, b.fresh(t)} }
 
-// onEach runs a test on each backend whose users' tables share the ledger's database.
+// onEach runs a test of deploy runs.
 func onEach(t *testing.T, test func(t *testing.T, fresh func(*testing.T) place)) {
 	t.Helper()
-	onBackends(t, withTables, func(t *testing.T, b backend) { test(t, b.at) })
+	onBackends(t, func(b backend) bool { return b.deploys }, func(t *testing.T, b backend) { test(t, b.at) })
 }
 
 func onPostgres(t *testing.T) place {

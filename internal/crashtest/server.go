@@ -166,7 +166,9 @@ func (s *Server) Restart() {
 func PostgresServer(tb testing.TB) *Server {
 	tb.Helper()
 	s, as := newServer(tb, "postgres", "postgres")
-	bin := func(name string) string { return newestProgram(tb, "postgres", name, "/usr/lib/postgresql/*/bin/"+name) }
+	bin := func(name string) string {
+		return newestProgram(tb, "postgres", name, "/usr/lib/postgresql/*/bin/"+name)
+	}
 	data := s.path("data")
 	s.prepare(s.command(as, bin("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"))
 	s.run = func() *exec.Cmd {
