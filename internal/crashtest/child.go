@@ -19,7 +19,7 @@ import (
 )
 
 // childLimit ends a child that hangs, and with it the test that waits for it.
-const childLimit = time.Minute
+const childLimit = 5 * time.Minute
 
 // Child is a process that runs a program.
 type Child struct {

@@ -4,10 +4,12 @@ package crashtest_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/storage"
@@ -54,6 +56,20 @@ func count(t *testing.T, s shift, gone map[int]bool, errors ...string) *tally {
 				t.Errorf("%s %s (%s): %s", c.rows[i].Name, c.rows[i].ID, c.rows[i].State, problem)
 			}
 		}
+	}
+	if wrong > 0 {
+		within(t, s.Place, func(l *ledger) {
+			ids := map[storage.ID]bool{}
+			for _, log := range c.log {
+				for _, a := range log {
+					ids[a.WorkerID] = true
+				}
+			}
+			workers, _ := l.Workers(t.Context(), slices.Collect(maps.Keys(ids))...)
+			for _, w := range workers {
+				t.Logf("worker %s pid %d joined %s until %s left %s dead %v", w.ID, w.PID, w.JoinedAt.Format(time.StampMilli), w.LeaseUntil.Format(time.StampMilli), w.LeftAt.Format(time.StampMilli), w.Dead)
+			}
+		})
 	}
 	if wrong > 20 {
 		t.Errorf("and %d more", wrong-20)
@@ -138,7 +154,7 @@ func (c *tally) examine(e *storage.Execution, gone map[int]bool, errors []string
 		explained[a.Number] = true
 		switch pids := starts[a.Number]; {
 		case a.Outcome == "lost" && len(pids) == 1 && !gone[pids[0]]:
-			wrong("attempt %d counts as lost, and process %d, which made it, was not", a.Number, pids[0])
+			wrong("attempt %d counts as lost, and process %d, which made it, was not; %s wrote so at %s", a.Number, pids[0], a.WorkerID, a.FinishedAt.Format(time.StampMilli))
 		case a.Outcome != "lost" && !slices.Contains(errors, a.Outcome):
 			wrong("attempt %d: %s: %s", a.Number, a.Outcome, a.Message)
 		}
