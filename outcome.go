@@ -14,6 +14,11 @@ import (
 // failed, whatever its tries: it may be what kills them (Q2.17).
 const MaxLost = 5
 
+// suspectAfter is how many workers in a row an execution has lost when it is attempted
+// alone (ADR 11): often enough that the machine is hardly to blame, and early enough
+// for one of three tries.
+const suspectAfter = 2
+
 // signal is an outcome a handler asks for by returning it as an error.
 type signal struct {
 	kind   signalKind

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/guard"
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -374,5 +375,68 @@ func TestHistoryIsPrunedByRetention(t *testing.T) {
 		if err := <-worked; err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+func TestAWorkerAsksItsGuardsAndTakesOverFromTheDeadBeforeItClaimsOrEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // Q2.16, Q10.11
+		l := newLab(t)
+		op := sequencer.RegisterFuncOf(l.reg, "mail", func(context.Context, count) error { l.note("mail"); return nil })
+		l.open()
+		l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 3)
+		dead := storage.Worker{ID: storage.NewID(), Lease: time.Second}
+		if err := l.store.Join(t.Context(), dead); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.store.Claim(t.Context(), storage.ClaimRequest{Worker: dead.ID, Queues: []string{"default"}, Limit: 3}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second) // sleep: inside a bubble; the lease runs out
+		l.drain()
+		l.wantStates(map[string]int{"mail completed": 3})
+
+		no, err := guard.Func("never", func(context.Context) (bool, string, error) { return false, "not here", nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.cfg.Guards = []sequencer.Guard{no}
+		l.open()
+		l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 3)
+		if err := l.Work(t.Context(), sequencer.WorkerConfig{MaxTime: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		l.wantStates(map[string]int{"mail completed": 3, "mail pending": 3})
+	})
+}
+
+func TestInputThatDoesNotDecodeAnyMoreFailsAndSaysSo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // Q1.36
+		l := newLab(t)
+		op := sequencer.RegisterFuncOf(l.reg, "mail", func(context.Context, count) error { return nil }, sequencer.Tries(5))
+		l.open()
+		l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 3)
+		var rows []storage.Execution
+		for _, input := range []string{"", "\x00", `{"n":1}`, "\x01\x00{", "\x01\x00" + `{"n":"text"}`, "\xff\xfe"} {
+			rows = append(rows, storage.Execution{
+				ID: storage.NewID(), Name: "mail", Kind: storage.Unlisted, Queue: "default", Priority: storage.PriorityDefault,
+				OnLoss: storage.LossRetry, Input: []byte(input),
+			})
+		}
+		if _, err := l.store.Enqueue(t.Context(), storage.EnqueueRequest{Executions: rows}); err != nil {
+			t.Fatal(err)
+		}
+		l.drain()
+		failed, err := l.store.Executions(t.Context(), storage.Filter{States: []storage.State{storage.Failed}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range failed {
+			if row.Attempts() != 1 || !strings.Contains(row.LastError, sequencer.ErrDecode.Error()) {
+				t.Errorf("input %q: %d attempts, %q; want one, and the reason", row.Input, row.Attempts(), row.LastError)
+			}
+		}
+		l.wantStates(map[string]int{"mail completed": 3, "mail failed": 6})
 	})
 }

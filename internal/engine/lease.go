@@ -13,8 +13,9 @@ import (
 
 // Attribute keys of log lines.
 const (
-	keyWorker = "worker"
-	keyError  = "error"
+	keyWorker   = "worker"
+	keyOutcomes = "outcomes"
+	keyError    = "error"
 )
 
 // Lease is a worker's proof that it is alive. Its progress and cancel requests
@@ -68,31 +69,45 @@ func Hold(ctx context.Context, store storage.Store, w storage.Worker, log *slog.
 
 // renew extends the lease every third of it. The time that proves it is this
 // process's monotonic clock, from before the request that was answered; when a
-// whole lease has passed since, somebody else may have what this worker held.
+// whole lease has passed since, somebody else may have what this worker held. A try
+// that fails is soon followed by another, and one that hangs is given up in time for
+// that: a connection that breaks must not cost what the server is there to give.
 func (l *Lease) renew(ctx context.Context, proved time.Time, stop <-chan struct{}, lost context.CancelCauseFunc) {
-	ticker := time.NewTicker(l.Worker.Lease / 3)
-	defer ticker.Stop()
+	third := l.Worker.Lease / 3
+	timer := time.NewTimer(third)
+	defer timer.Stop()
 	for {
 		select {
 		case <-stop:
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		asked := time.Now()
-		err := l.renewOnce(ctx, proved.Add(l.Worker.Lease))
+		end := proved.Add(l.Worker.Lease)
+		next := third
+		err := l.renewOnce(ctx, earlier(end, asked.Add(third)))
 		switch {
 		case err == nil:
 			proved = asked
 		case errors.Is(err, storage.ErrLeaseLost):
 			lost(err)
 			return
-		case time.Since(proved) >= l.Worker.Lease:
+		case !time.Now().Before(end):
 			lost(fmt.Errorf("%w: %w", storage.ErrLeaseLost, err))
 			return
 		default:
 			l.log.WarnContext(ctx, "lease was not renewed", keyWorker, l.Worker.ID, keyError, err)
+			next = min(third/10, time.Until(end))
 		}
+		timer.Reset(next)
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func (l *Lease) renewOnce(ctx context.Context, deadline time.Time) error {

@@ -27,6 +27,9 @@ type Verdict struct {
 	Finished *storage.Finished
 	// After runs once the outcome is durable, or is void (applied false).
 	After func(applied bool)
+	// Lost is set when the store refused to record the outcome because the lease is
+	// over. Nothing is recorded then: whoever takes over from this worker decides.
+	Lost error
 	// Lingers, when set, is closed once a handler that was abandoned has ended after
 	// all. It keeps its slot until then (Q2.11).
 	Lingers <-chan struct{}
@@ -49,6 +52,9 @@ type Pool struct {
 	Quota *Quota
 	// Closed, when set and true, keeps the pool from claiming for the time being.
 	Closed func() bool
+	// Suspect is how many workers in a row an execution has to have lost to be attempted
+	// alone, see suspect.go; 0 = none ever is.
+	Suspect int
 	// Poll bounds how long an idle pool sleeps.
 	Poll time.Duration
 	// Grace is how long attempts may go on when ctx ends; then they are cancelled
@@ -109,7 +115,10 @@ type run struct {
 	shut   bool       // no further claims
 	asking int        // claims under way: in writes, and in attempts' own commits
 	unsure bool       // the answer to one of them was lost, and with it what was claimed
+	// The one that waits until nothing else is in hand, or is attempted alone.
+	suspect *storage.Execution
 
+	alone     bool // the suspect is being attempted
 	running   int
 	writing   int                 // writes under way…
 	recording int                 // …and the outcomes in them
@@ -123,6 +132,7 @@ type run struct {
 	woken     int            // reasons to look again, counted
 	deadline  time.Time      // when a stopping pool loses patience
 	forced    bool           // attempts were cancelled with Shutdown
+	lost      error          // an attempt was told that the lease is over
 }
 
 type result struct {
@@ -153,9 +163,10 @@ func (r *run) loop(ctx context.Context) error {
 		if err := r.adopt(ctx); err != nil {
 			return err
 		}
+		r.confront() //nolint:contextcheck // attempts outlive ctx by the grace period
 		flows := r.flows
 		r.flows = nil
-		unrecorded := r.running + len(r.outcomes) + r.recording
+		unrecorded := r.running + len(r.outcomes) + r.recording + r.waiting()
 		over, err := r.Over(ctx, Found{Flows: flows, Running: unrecorded, Claiming: r.claiming(), Dry: r.dry, NextDue: r.nextDue})
 		if err != nil {
 			return err
@@ -171,6 +182,9 @@ func (r *run) loop(ctx context.Context) error {
 		case res := <-r.results:
 			r.take(res) //nolint:contextcheck // attempts outlive ctx by the grace period
 			r.drain()   //nolint:contextcheck // attempts outlive ctx by the grace period
+			if r.lost != nil {
+				return r.lost
+			}
 		case w := <-r.written:
 			r.writing--
 			r.recording -= len(w.outcomes)
@@ -282,18 +296,25 @@ func (w *write) told() {
 
 // finish writes. What happened must be recorded whatever becomes of ctx, so only
 // losing the lease, or an answer that will not change, ends the trying. A repeat is
-// harmless (storage.Queue), but a lost answer may have claimed, and what it applied
-// is void the second time.
+// harmless (storage.Queue), but what a lost answer applied is void the second time,
+// and it may have claimed: a repeat does not, or more would be claimed than there are
+// slots for, and adopt finds what was.
 func (r *run) finish(ctx context.Context, w *write) (storage.Finished, error) {
+	told := time.Time{}
+	claim := w.claim
 	for repeated := false; ; repeated = true {
 		wctx, cancel := context.WithTimeout(r.Lease.lost, r.Lease.Worker.Lease)
-		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: w.claim}) //nolint:contextcheck // the lease outlives ctx
+		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: claim}) //nolint:contextcheck // the lease outlives ctx
 		cancel()
-		switch {
-		case err == nil && repeated:
-			return wrote, r.confirm(ctx, w.outcomes, wrote.Applied)
-		case err == nil, lasting(err):
+		if err == nil && repeated {
+			err = r.confirm(ctx, w.outcomes, wrote.Applied)
+		}
+		if err == nil || lasting(err) {
 			return wrote, err
+		}
+		if time.Since(told) >= tellEvery {
+			told = time.Now()
+			r.Lease.log.WarnContext(ctx, "the ledger cannot be written; trying again", keyWorker, r.Lease.Worker.ID, keyOutcomes, len(w.outcomes), keyError, err)
 		}
 		pause := time.NewTimer(min(r.Poll, r.Lease.Worker.Lease/10))
 		select {
@@ -303,10 +324,14 @@ func (r *run) finish(ctx context.Context, w *write) (storage.Finished, error) {
 			return wrote, errors.Join(context.Cause(r.Lease.lost), err) //nolint:contextcheck // the lease outlives ctx
 		}
 		r.mu.Lock()
-		r.unsure = r.unsure || w.claim != nil
+		r.unsure = r.unsure || claim != nil
 		r.mu.Unlock()
+		claim = nil
 	}
 }
+
+// tellEvery is how often a write that goes on failing is worth a log line.
+const tellEvery = 10 * time.Second
 
 // lasting reports an answer that trying again will not change.
 func lasting(err error) bool {
@@ -359,11 +384,16 @@ func (r *run) adopt(ctx context.Context) error {
 		WorkerID: r.Lease.Worker.ID, States: []storage.State{storage.Running}, Oldest: true, Limit: adoptLimit,
 	})
 	if err != nil {
-		return fmt.Errorf("looking for what a lost answer claimed: %w", err)
+		err = fmt.Errorf("looking for what a lost answer claimed: %w", err)
+		if lasting(err) {
+			return err
+		}
+		r.Lease.log.WarnContext(ctx, "trying again", keyWorker, r.Lease.Worker.ID, keyError, err)
+		return nil
 	}
-	r.start(storage.Claimed{Executions: slices.DeleteFunc(rows, func(e storage.Execution) bool { //nolint:contextcheck // attempts have a context of their own
-		return r.mine[e.ID] || !slices.Contains(r.Queues, e.Queue)
-	})})
+	rows = slices.DeleteFunc(rows, func(e storage.Execution) bool { return r.mine[e.ID] || !slices.Contains(r.Queues, e.Queue) })
+	r.Quota.take(len(rows))
+	r.start(storage.Claimed{Executions: rows}) //nolint:contextcheck // attempts have a context of their own
 	r.mu.Lock()
 	r.unsure = false
 	r.mu.Unlock()
@@ -379,7 +409,7 @@ const adoptLimit = 10_000
 func (r *run) reserve(own int) (claim *storage.ClaimRequest, reserved int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.shut || r.unsure || r.free+own == 0 || r.Closed != nil && r.Closed() {
+	if r.shut || r.unsure || r.suspect != nil || r.free+own <= 0 || r.Closed != nil && r.Closed() {
 		return nil, 0
 	}
 	limit := r.Quota.take(r.free + own)
@@ -413,22 +443,30 @@ func (r *run) stop() {
 	}
 }
 
-// start attempts executions; each ends by sending its result.
-// What a last commit claimed after claiming had ended goes back untouched, and what
-// is paused is parked, to be claimed by name when it is resumed.
+// start takes in what was claimed. What a last commit claimed after claiming had ended
+// goes back untouched, what is paused is parked, to be claimed by name when it is
+// resumed, and everything else is attempted.
 func (r *run) start(claimed storage.Claimed) {
 	r.giveBack(-len(claimed.Executions))
 	for i := range claimed.Executions {
 		e := &claimed.Executions[i]
 		paused := slices.Contains(claimed.PausedNames, e.Name) && !strings.HasPrefix(e.Queue, storage.PrivateQueue)
-		if r.shut || paused {
+		switch {
+		case r.shut || paused:
 			r.putBack(e, paused)
-			continue
+		case r.Suspect > 0 && e.Losses >= r.Suspect:
+			r.suspectIt(e)
+		default:
+			r.begin(e)
 		}
-		r.running++
-		r.mine[e.ID] = true
-		r.runners.add(e)
 	}
+}
+
+// begin hands an execution over to be attempted, which ends by sending its result.
+func (r *run) begin(e *storage.Execution) {
+	r.running++
+	r.mine[e.ID] = true
+	r.runners.add(e)
 }
 
 // attempt is what a runner does with an execution.
@@ -468,6 +506,7 @@ func (r *run) came() {
 // take files one result.
 func (r *run) take(res result) {
 	r.running--
+	r.acquit(res.id)
 	v := res.verdict
 	if v.Lingers == nil {
 		r.giveBack(1)
@@ -477,9 +516,15 @@ func (r *run) take(res result) {
 	r.giveBack(res.reserved)
 	if res.asked > 0 {
 		r.heard(v.Finished != nil)
+		r.Quota.giveBack(res.asked)
 		if v.Finished != nil {
-			r.Quota.giveBack(res.asked - len(v.Finished.Claimed.Executions))
+			r.Quota.take(len(v.Finished.Claimed.Executions))
 		}
+	}
+	if v.Lost != nil {
+		r.lost = v.Lost
+		v.After(false)
+		return
 	}
 	if v.Finished == nil {
 		r.came()

@@ -154,6 +154,33 @@ func TestLosingTheLeaseEndsAttemptsAtOnce(t *testing.T) {
 	})
 }
 
+func TestAnAttemptThatIsToldOfALostLeaseEndsThePoolAndRecordsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		suspects(t, store, 1, 1, 0)
+		w := storage.Worker{ID: storage.NewID(), Lease: 30 * time.Second}
+		told := false
+		err := engine.Hold(t.Context(), store, w, quiet, errCancelled, func(ctx context.Context, l *engine.Lease) error {
+			p := &engine.Pool{
+				Store: store, Lease: l, Queues: []string{"q"}, Slots: 4, Poll: time.Second, Shutdown: errShutdown,
+				Attempt: func(context.Context, context.CancelCauseFunc, *storage.Execution, *engine.Hand, func() *storage.ClaimRequest) engine.Verdict {
+					return engine.Verdict{Lost: storage.ErrLeaseLost, After: func(applied bool) { told = !applied }}
+				},
+				Over: func(context.Context, engine.Found) (bool, error) { return false, nil },
+			}
+			return p.Run(ctx, storage.Claimed{})
+		})
+		if !errors.Is(err, storage.ErrLeaseLost) || !told {
+			t.Errorf("the pool ended with %v, told of a void outcome: %v", err, told)
+		}
+		rows, err := store.Executions(t.Context(), storage.Filter{States: []storage.State{storage.Running}})
+		if err != nil || len(rows) != 1 {
+			t.Errorf("%d rows are left to be rescued, %v; want 1", len(rows), err)
+		}
+	})
+}
+
 func TestACancelledExecutionHearsOfItWithTheNextRenewal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -178,7 +205,9 @@ func TestACancelledExecutionHearsOfItWithTheNextRenewal(t *testing.T) {
 type failing struct {
 	storage.Store
 	finish, renew atomic.Pointer[error]
-	lost          atomic.Bool // the next Finish is carried out and its answer lost
+	hangs         atomic.Bool // the next Renew does not answer
+	lost          atomic.Bool // the next Finish is carried out and its answer lost…
+	blind         atomic.Bool // …and the question that follows fails
 }
 
 var errGone = errors.New("connection reset")
@@ -194,7 +223,18 @@ func (f *failing) Finish(ctx context.Context, r storage.FinishRequest) (storage.
 	return done, err
 }
 
+func (f *failing) Executions(ctx context.Context, filter storage.Filter) ([]storage.Execution, error) {
+	if f.blind.CompareAndSwap(true, false) {
+		return nil, errGone
+	}
+	return f.Store.Executions(ctx, filter)
+}
+
 func (f *failing) Renew(ctx context.Context, r storage.RenewRequest) (storage.Renewed, error) {
+	if f.hangs.CompareAndSwap(true, false) {
+		<-ctx.Done()
+		return storage.Renewed{}, ctx.Err()
+	}
 	if err := f.renew.Load(); err != nil {
 		return storage.Renewed{}, *err
 	}
@@ -217,6 +257,82 @@ func TestAnOutcomeOutlivesABrokenConnectionAndALostAnswer(t *testing.T) {
 			t.Errorf("ran %d times, %v; want once, recorded when the server is back", runs, err)
 		}
 	})
+}
+
+func TestALostAnswerDoesNotMakeThePoolTakeMoreThanItsSlots(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &failing{Store: memory.New()}
+		var runs, running, most atomic.Int32
+		err := serve(t.Context(), t, store, 40, 4, func(context.Context, storage.Execution) storage.State {
+			most.Store(max(most.Load(), running.Add(1)))
+			time.Sleep(time.Second) // sleep: inside a bubble
+			if runs.Add(1)%5 == 1 {
+				store.lost.Store(true)
+			}
+			running.Add(-1)
+			return storage.Completed
+		})
+		if err != nil || runs.Load() != 40 || most.Load() != 4 {
+			t.Errorf("%d attempts, at most %d at a time, %v; want 40 in 4 slots", runs.Load(), most.Load(), err)
+		}
+	})
+}
+
+func TestALostAnswerAndAQuestionThatFailsDisturbNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &failing{Store: memory.New()}
+		var runs, cut atomic.Int32
+		err := serve(t.Context(), t, store, 4, 2, func(ctx context.Context, _ storage.Execution) storage.State {
+			if runs.Add(1) == 1 { // one ends while the other is in the middle of its work
+				store.lost.Store(true)
+				store.blind.Store(true)
+				return storage.Completed
+			}
+			select {
+			case <-time.After(10 * time.Second):
+			case <-ctx.Done():
+				cut.Add(1)
+			}
+			return storage.Completed
+		})
+		if err != nil || runs.Load() != 4 || cut.Load() != 0 {
+			t.Errorf("%d attempts, %d of them cut off, %v; want 4, none", runs.Load(), cut.Load(), err)
+		}
+	})
+}
+
+func TestRenewalsThatFailOrHangOnceDoNotCostTheLease(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ fails, hangs []time.Duration }{
+		"Q2.15 fail": {fails: []time.Duration{9500 * time.Millisecond, 19500 * time.Millisecond, 29500 * time.Millisecond}},
+		"Q2.15 hang": {hangs: []time.Duration{5 * time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := &failing{Store: memory.New()}
+				for _, at := range c.fails { // for a second, around when a renewal is due
+					time.AfterFunc(at, func() { store.renew.Store(&errGone) })
+					time.AfterFunc(at+time.Second, func() { store.renew.Store(nil) })
+				}
+				for _, at := range c.hangs {
+					time.AfterFunc(at, func() { store.hangs.Store(true) })
+				}
+				err := serve(t.Context(), t, store, 1, 1, func(ctx context.Context, _ storage.Execution) storage.State {
+					select {
+					case <-ctx.Done(): // cut off: serve says why
+					case <-time.After(time.Minute):
+					}
+					return storage.Completed
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 func TestAServerThatStaysAwayEndsThePoolWithTheLease(t *testing.T) {
