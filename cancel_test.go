@@ -24,7 +24,7 @@ func TestWhatRunsIsCancelledFromElsewhereAndItsResultIsDiscarded(t *testing.T) {
 			causes <- context.Cause(ctx)
 			return nil // too late to have completed
 		})
-		l.cfg.Lease = 150 * time.Millisecond // it hears of it with a renewal
+		l.cfg.Lease = 3 * time.Second // it hears of it with a renewal, every third of it
 		l.open()
 		l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 2)
 		worked := make(chan error, 1)

@@ -127,8 +127,7 @@ func (r *Selected) leave(why string) {
 
 // order carries an action out on a page. What meanwhile became something else is
 // left out; the rest is one transaction with one audit entry, which names the
-// selection and counts (decisions of bulk actions are one entry, however many
-// executions they concern).
+// selection and counts, however many executions it concerns.
 func (s *Sequencer) order(ctx context.Context, o storage.Order, page []storage.Execution, r *Selected) ([]storage.Execution, error) {
 	for len(page) > 0 {
 		o.IDs = o.IDs[:0]

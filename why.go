@@ -21,8 +21,8 @@ const (
 	ReasonWaits           ReasonKind = "waits"            // for others of its flow
 	ReasonScheduled       ReasonKind = "scheduled"        // due later
 	ReasonRetrying        ReasonKind = "retrying"         // it failed, and is due again later
-	ReasonQueuePaused     ReasonKind = "queue_paused"     //
-	ReasonOperationPaused ReasonKind = "operation_paused" //
+	ReasonQueuePaused     ReasonKind = "queue_paused"     // nobody may claim from its queue
+	ReasonOperationPaused ReasonKind = "operation_paused" // nobody may claim its operation
 	ReasonNoWorker        ReasonKind = "no_worker"        // nobody serves its queue
 	ReasonUnknown         ReasonKind = "unknown"          // no worker of its queue has its operation registered
 	ReasonBuild           ReasonKind = "build"            // every worker of its queue that knows it is too old
@@ -39,8 +39,8 @@ type Reason struct {
 	Worker *storage.Worker `json:"holder,omitempty"`  // who has it, or had it last
 	Others []storage.ID    `json:"others,omitempty"`  // executions it waits for, or that hold its key
 	Count  int64           `json:"ahead,omitempty"`   // how many come first, at most
-	Pause  *storage.Pause  `json:"pause,omitempty"`   //
-	Build  int64           `json:"highest,omitempty"` // of the workers that would know it
+	Pause  *storage.Pause  `json:"pause,omitempty"`   // that keeps it
+	Build  int64           `json:"highest,omitempty"` // of the workers that know it
 }
 
 // Answer is why an execution is where it is: every reason that holds, the gravest
@@ -80,7 +80,16 @@ func (a *Answer) add(r Reason) { a.Reasons = append(a.Reasons, r) }
 func (s *Sequencer) whyOver(ctx context.Context, a *Answer) error {
 	row := &a.Execution
 	text := "it " + ended(row.State)
+	by, err := s.cancelledBy(ctx, row)
+	if err != nil {
+		return err
+	}
 	switch {
+	case by != nil:
+		text += " by " + by.Actor
+		if by.Reason != "" {
+			text += ": " + by.Reason
+		}
 	case row.State == storage.Interrupted:
 		text += ": its process died, and a person must decide, with retry or resolve"
 	case row.State == storage.Failed && row.LastError != "":
@@ -102,6 +111,23 @@ func (s *Sequencer) whyOver(ctx context.Context, a *Answer) error {
 		})
 	}
 	return err
+}
+
+// cancelledBy is the order that withdrew an execution by its id, nil if nobody did.
+func (s *Sequencer) cancelledBy(ctx context.Context, row *storage.Execution) (*storage.AuditEntry, error) {
+	if row.State != storage.Cancelled {
+		return nil, nil //nolint:nilnil // nobody is no error
+	}
+	entries, err := s.store.Audit(ctx, storage.AuditFilter{Target: row.ID.String()})
+	if err != nil {
+		return nil, fmt.Errorf("reading who cancelled %s: %w", row.Name, err)
+	}
+	for _, e := range entries { // the newest first
+		if e.Action == string(storage.ActCancel) {
+			return &e, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // nobody is no error
 }
 
 func ended(state storage.State) string {

@@ -154,7 +154,7 @@ func TestWhySaysWhatBecameOfWorkAndWhoHasIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := l.why(first.Execution.ID.String(), "it was cancelled: by mistake", sequencer.ReasonOver, sequencer.ReasonDuplicate)
+		a := l.why(first.Execution.ID.String(), "it was cancelled by tester@lab: by mistake", sequencer.ReasonOver, sequencer.ReasonDuplicate)
 		if len(a.Reasons[1].Others) != 1 || a.Reasons[1].Others[0].String() != second.ID {
 			t.Errorf("its key is held by %v, want %s", a.Reasons[1].Others, second.ID)
 		}

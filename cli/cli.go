@@ -126,6 +126,7 @@ func newApp(name string, seq *sequencer.Sequencer, options []Option) *app {
 	a.group("queue", "Queues:", newWork(a), newExecute(a), newQueues(a), newWorkers(a), newMonitor(a), newPause(a), newResume(a), newSchedule(a))
 	a.group("work", "Single executions:", newWhy(a), newFailed(a), newRetry(a), newForget(a), newCancel(a), newResolve(a), newPrune(a))
 	a.root.AddCommand(newMake(a), newImport(a), newVersion(a))
+	narrow(a.root)
 	a.root.AddCommand(a.extra...)
 	return a
 }

@@ -48,6 +48,7 @@ func (u *ui) hint(err error) string {
 	var interrupted *sequencer.InterruptedError
 	var schema *storage.SchemaError
 	var run *sequencer.RunError
+	var moved *storage.TransitionError
 	switch {
 	case errors.As(err, &own):
 		return own.Hint()
@@ -65,6 +66,8 @@ func (u *ui) hint(err error) string {
 		return fmt.Sprintf("%s process goes on where it stopped", u.name)
 	case errors.As(err, &run):
 		return u.afterRun(run)
+	case errors.As(err, &moved):
+		return fmt.Sprintf("%s why %s says more", u.name, moved.ID)
 	case errors.Is(err, sequencer.ErrOutOfOrder):
 		return "--out-of-order=warn runs them all the same"
 	case errors.Is(err, sequencer.ErrDuplicate):

@@ -111,5 +111,5 @@ func roughly(d time.Duration) string {
 		d = d.Truncate(time.Minute)
 		return (&age{d: d}).short()
 	}
-	return number(int64(d/dayLong)) + "d" + (&age{d: d % dayLong}).short()
+	return number(int64(d/dayLong)) + "d" + (&age{d: (d % dayLong).Truncate(time.Hour)}).short()
 }

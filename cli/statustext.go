@@ -114,7 +114,14 @@ func (u *ui) failures(entries []entry) {
 		return
 	}
 	u.printf("")
-	u.table([]string{"name", "error type", "message", "time (UTC)"}, rows)
+	if header := []string{"name", "error type", "message", "time (UTC)"}; u.fits(header, rows) {
+		u.table(header, rows)
+	} else {
+		for _, r := range rows {
+			r[1], r[2], r[3] = r[3], r[1], r[2]
+		}
+		u.listing([]string{"name", "time (UTC)", "error type", "message"}, rows)
+	}
 	if !u.verbose {
 		return
 	}

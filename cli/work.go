@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,7 +61,7 @@ func (c *workCommand) body(ctx context.Context, s *session) error {
 	began := time.Now()
 	j := &journal{ui: s.ui, quiet: c.quiet}
 	err := s.Seq.Work(sequencer.WithObserver(ctx, j.observe), c.cfg)
-	if j.worked() {
+	if j.worked() && (err == nil || errors.Is(err, sequencer.ErrShutdown) || errors.Is(err, sequencer.ErrAbandoned)) {
 		j.conclude(time.Since(began))
 	}
 	return err
