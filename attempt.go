@@ -158,7 +158,7 @@ func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc) endin
 			err = a.wait(ctx, done)
 		}
 	}
-	end := ending{exec: a.exec, err: err, result: a.takeResult(), started: a.wasStarted()}
+	end := ending{exec: a.exec, err: err, result: a.takeResult(), started: a.Started()}
 	if ctx.Err() != nil {
 		end.cause = context.Cause(ctx)
 	}
@@ -194,8 +194,10 @@ func (a *Attempt) abandon(ctx context.Context, done <-chan error) {
 	count.Add(1)
 	lingers := make(chan struct{})
 	a.lingers = lingers
+	locks := a.takeLocks()
 	go func() {
 		err := <-done
+		a.unlock(context.WithoutCancel(ctx), locks)
 		count.Add(-1)
 		close(lingers)
 		a.seq.cfg.Logger.WarnContext(ctx, "abandoned handler finished", keyOperation, a.Name, keyExecution, a.ID, keyError, err)
@@ -361,6 +363,7 @@ func (a *Attempt) commit(ctx context.Context, owned storage.OwnedTx, o storage.O
 func (a *Attempt) decide(end ending) (storage.Outcome, error) {
 	o, why := decide(end)
 	o.Of = a.exec
+	o.Unlock = a.held()
 	o.Progress = a.lastProgress()
 	if o.Failure == nil {
 		return o, why

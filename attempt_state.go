@@ -15,7 +15,9 @@ func (a *Attempt) start() {
 	a.started = true
 }
 
-func (a *Attempt) wasStarted() bool {
+// Started reports whether the handler was entered: for a middleware, after it has
+// called the next one. Where it was not, the attempt costs nothing.
+func (a *Attempt) Started() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.started

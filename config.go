@@ -45,6 +45,9 @@ type Config struct {
 	Environment string
 	// Guards are asked in order before anything is executed or rolled back.
 	Guards []Guard
+	// Limiters are what attempts share across machines, by the names that
+	// middleware.RateLimited knows them by.
+	Limiters map[string]Limiter
 	// Middleware wraps every operation's own, first = outermost.
 	Middleware []Middleware
 	// Observers hear every event.
@@ -166,6 +169,7 @@ func (c *Config) normalize() error {
 			bad("Connections["+name+"]", "nil", "a store")
 		}
 	}
+	problems = append(problems, c.checkLimiters())
 	for i, g := range c.Guards {
 		if g == nil {
 			bad(fmt.Sprintf("Guards[%d]", i), "nil", "a guard")

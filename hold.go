@@ -50,7 +50,7 @@ func (s *Sequencer) exclusive(ctx context.Context, sess session, wait time.Durat
 		err = errors.Join(err, sess.disk.sync(context.WithoutCancel(ctx)))
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Lease)
 		defer cancel()
-		if err := s.store.Unlock(ctx, runLock, sess.worker()); err != nil {
+		if err := s.store.Unlock(ctx, storage.UnlockRequest{Name: runLock, Worker: sess.worker()}); err != nil {
 			s.cfg.Logger.WarnContext(ctx, "run lock was not freed; it ends with this process", keyError, err)
 		}
 	}()

@@ -59,6 +59,7 @@ type Attempt struct {
 	}
 
 	mu       sync.Mutex // guards exec.Checkpoint and the rest
+	locks    []string   // held for this attempt
 	started  bool       // the handler was entered
 	result   []byte     // what SetResult was given
 	progress *storage.Progress
@@ -70,4 +71,20 @@ func chain(list []Middleware, core Handler) Handler {
 		core = list[i].Wrap(core)
 	}
 	return core
+}
+
+// InputOf is the input of an attempt whose operation is a function: what RegisterFuncOf
+// calls In. False where it is something else. (Other operations are their own input:
+// assert the type of a.Operation.)
+func InputOf[In any](a *Attempt) (In, bool) {
+	var none In
+	f, ok := a.Operation.(*funcOperation)
+	if !ok {
+		return none, false
+	}
+	in, ok := f.input.(*In)
+	if !ok {
+		return none, false
+	}
+	return *in, true
 }

@@ -41,6 +41,9 @@ func (s *signal) Error() string {
 	case signalSkip, signalSkipForNow:
 		return "skipped: " + s.reason
 	case signalRelease:
+		if s.reason != "" {
+			return fmt.Sprintf("released for %s: %s", s.after, s.reason)
+		}
 		return fmt.Sprintf("released for %s", s.after)
 	default:
 		return s.err.Error()
@@ -83,6 +86,12 @@ func Release(after time.Duration) error {
 	return &signal{kind: signalRelease, after: max(after, 0)}
 }
 
+// Deferral is Release with the reason that the ledger shows to whoever asks why the
+// execution waits. It is what middleware turns a delivery away with.
+func Deferral(after time.Duration, reason string) error {
+	return &signal{kind: signalRelease, after: max(after, 0), reason: reason}
+}
+
 // Fail ends the execution as failed now, whatever tries are left. nil stays nil,
 // so a handler can end with return sequencer.Fail(do()).
 func Fail(err error) error {
@@ -115,7 +124,10 @@ func gravest(err error) *signal {
 	for e := err; e != nil; {
 		switch x := e.(type) { //nolint:errorlint // this is the unwrapping
 		case *signal:
-			if x.kind == signalFail || x.kind == signalRetryAfter {
+			switch {
+			case x.kind == signalRetryAfter && gravest(x.err).kind == signalFail: // a delay changes nothing about the end
+				return &signal{kind: signalFail, err: err}
+			case x.kind == signalFail || x.kind == signalRetryAfter:
 				return &signal{kind: x.kind, after: x.after, err: err}
 			}
 			return x
@@ -190,6 +202,7 @@ func decide(e ending) (storage.Outcome, error) {
 	case s.kind <= signalSkipForNow:
 		o.State, o.Reason, o.ForNow, o.Env = storage.Skipped, s.reason, s.kind == signalSkipForNow, e.env
 	case s.kind == signalRelease:
+		o.Reason = s.reason
 		return release(e, o, s.after)
 	default:
 		return fail(e, o, s)
@@ -241,7 +254,7 @@ func fail(e ending, o storage.Outcome, s *signal) (storage.Outcome, error) {
 }
 
 func final(o storage.Outcome, why error, how string) (storage.Outcome, error) {
-	o.State, o.Excuse, o.Failure = storage.Failed, false, failureOf(why, how)
+	o.State, o.Reason, o.Excuse, o.Failure = storage.Failed, "", false, failureOf(why, how)
 	return o, why
 }
 

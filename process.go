@@ -28,8 +28,8 @@ func (s *Sequencer) snapshot(ctx context.Context) (snapshot, error) {
 	return snap, nil
 }
 
-// noLedger reports that the database has no ledger, or an older one that the next
-// run will upgrade: for reading, both hold nothing that matters.
+// noLedger reports that the database has no ledger, which for a reader is one that
+// holds nothing.
 func noLedger(err error) bool {
 	var schema *storage.SchemaError
 	return errors.As(err, &schema) && schema.Missing()
@@ -82,6 +82,13 @@ func (s *Sequencer) Process(ctx context.Context, o RunOptions) (*Report, error) 
 		return nil, err
 	}
 	orphans, err := s.orphans(ctx)
+	var schema *storage.SchemaError
+	if errors.As(err, &schema) && schema.Outdated() { // by an older release: nothing can be read before it is upgraded
+		if err := s.Setup(ctx); err != nil {
+			return nil, fmt.Errorf("upgrading the ledger: %w", err)
+		}
+		orphans, err = s.orphans(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -84,7 +84,7 @@ func (s *Sequencer) prune(ctx context.Context, sess session) (int, error) {
 		return 0, err
 	}
 	defer func() {
-		if err := s.store.Unlock(context.WithoutCancel(ctx), pruneLock, sess.worker()); err != nil {
+		if err := s.store.Unlock(context.WithoutCancel(ctx), storage.UnlockRequest{Name: pruneLock, Worker: sess.worker()}); err != nil {
 			s.cfg.Logger.WarnContext(ctx, "the lock on pruning was not freed; it ends with this worker", keyError, err)
 		}
 	}()

@@ -58,6 +58,8 @@ func (u *ui) hint(err error) string {
 		return fmt.Sprintf("wait for it with --isolate; if its process is gone for certain: %s unlock --reason …", u.name)
 	case errors.As(err, &schema) && schema.Missing():
 		return fmt.Sprintf("the first %s process creates it", u.name)
+	case errors.As(err, &schema) && schema.Outdated():
+		return fmt.Sprintf("the next %s process does it; binaries of the release before may go on", u.name)
 	case errors.As(err, &schema):
 		return "nothing was changed; install the release that wrote this ledger, or a newer one"
 	case errors.As(err, &run) && u.interrupted(run) != "":

@@ -31,12 +31,17 @@ func (e *SchemaError) Error() string {
 		return fmt.Sprintf("the ledger has schema %d and serves binaries from schema %d on; this binary knows schema %d: upgrade it",
 			s.Version, s.OldestCompatible, s.Want)
 	default:
-		return fmt.Sprintf("the ledger has schema %d, this binary wants %d", s.Version, s.Want)
+		return fmt.Sprintf("the ledger has schema %d, this binary wants %d: it has to be set up anew, which upgrades it", s.Version, s.Want)
 	}
 }
 
 // Missing reports whether there is no ledger at all.
 func (e *SchemaError) Missing() bool { return e.Schema.Version == 0 }
+
+// Outdated reports whether the ledger is older than this binary, and Setup upgrades it.
+func (e *SchemaError) Outdated() bool {
+	return !e.Missing() && e.Schema.OldestCompatible <= e.Schema.Want
+}
 
 // DuplicateError names the live execution that holds a unique key.
 type DuplicateError struct {

@@ -104,6 +104,10 @@ type Outcome struct {
 	Result   []byte   // nil leaves the row's
 	Ran      time.Duration
 	Progress *Progress // last value, nil leaves the row's
+
+	// Unlock names locks that the worker holds for this delivery. They are freed whether
+	// or not the outcome is applied: the attempt is over.
+	Unlock []string
 }
 
 // Progress is how far an attempt has come, in units of its own.

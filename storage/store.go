@@ -70,11 +70,17 @@ type Leases interface {
 	Rescue(ctx context.Context, r RescueRequest) ([]Execution, error)
 
 	// Lock takes a named lock, or returns a *LockedError with the holder. A lock
-	// whose holder is dead by the store's own proof is taken over. Taking a lock one
-	// already holds succeeds.
+	// whose holder is dead by the store's own proof, or that has been held for as long
+	// as it was taken for, is taken over. Taking a lock one already holds succeeds and
+	// changes nothing.
 	Lock(ctx context.Context, r LockRequest) error
-	// Unlock frees a lock the worker holds; one it does not hold is left alone.
-	Unlock(ctx context.Context, name string, worker ID) error
+	// Unlock frees a lock that is held as the request says; any other is left alone.
+	// Locks of executions are freed by Outcome.Unlock too.
+	Unlock(ctx context.Context, r UnlockRequest) error
+
+	// Take charges limits, all of them or none, or looks at them. A repeat charges
+	// again: a lost answer may have spent what was never used.
+	Take(ctx context.Context, r TakeRequest) (Taken, error)
 }
 
 // Operator is what people do to the ledger.
@@ -83,7 +89,8 @@ type Operator interface {
 	Operate(ctx context.Context, o Order) ([]Execution, error)
 	// Record writes finished executions and returns how many were new.
 	Record(ctx context.Context, r RecordRequest) (int, error)
-	// Prune deletes old history and returns how many rows went.
+	// Prune deletes old history and returns how many rows went. Counters of limits
+	// whose window is over go too, uncounted.
 	Prune(ctx context.Context, r PruneRequest) (int, error)
 	// Announce brings the definitions of schedules up to date.
 	Announce(ctx context.Context, r AnnounceRequest) error

@@ -58,18 +58,34 @@ type RescueRequest struct {
 	Limit  int
 }
 
-// LockRequest asks for a named lock that lives as long as the worker's lease.
+// LockRequest asks for a named lock that lives as long as the worker's lease. With
+// an execution, it is held for that delivery of it alone: another one of the same
+// worker is refused as anybody else is.
 type LockRequest struct {
-	Now    time.Time
-	Name   string
-	Worker ID
-	Flow   ID // optional: shown to whoever waits
+	Now       time.Time
+	Name      string
+	Worker    ID
+	Execution ID            // optional…
+	Delivery  int           // …and which of its deliveries
+	For       time.Duration // at the latest after this it may be taken over; 0 = not while the worker lives
+	Flow      ID            // optional: shown to whoever waits
+}
+
+// UnlockRequest names a lock as it was taken.
+type UnlockRequest struct {
+	Name      string
+	Worker    ID
+	Execution ID
+	Delivery  int
 }
 
 // LockState is a held lock and its holder.
 type LockState struct {
 	Name       string    `json:"name"`
 	Worker     Worker    `json:"holder"`
+	Execution  ID        `json:"execution,omitzero"`
+	Delivery   int       `json:"delivery,omitempty"`
 	Flow       ID        `json:"flow,omitzero"`
 	AcquiredAt time.Time `json:"acquired_at"`
+	FreeAt     time.Time `json:"free_at,omitzero"` // from when on it may be taken over; zero = not while the worker lives
 }

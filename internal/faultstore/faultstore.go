@@ -126,8 +126,12 @@ func (s *faulty) Lock(ctx context.Context, r storage.LockRequest) error {
 	return step(s.counted, "Lock", func() error { return s.Store.Lock(ctx, r) })
 }
 
-func (s *faulty) Unlock(ctx context.Context, name string, worker storage.ID) error {
-	return step(s.counted, "Unlock", func() error { return s.Store.Unlock(ctx, name, worker) })
+func (s *faulty) Unlock(ctx context.Context, r storage.UnlockRequest) error {
+	return step(s.counted, "Unlock", func() error { return s.Store.Unlock(ctx, r) })
+}
+
+func (s *faulty) Take(ctx context.Context, r storage.TakeRequest) (storage.Taken, error) {
+	return around(s.counted, "Take", func() (storage.Taken, error) { return s.Store.Take(ctx, r) })
 }
 
 func (s *faulty) Operate(ctx context.Context, o storage.Order) ([]storage.Execution, error) {

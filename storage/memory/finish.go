@@ -16,6 +16,9 @@ func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Fi
 		done.Applied = make([]bool, len(r.Outcomes))
 		var endings []settle.Ending
 		for i, o := range r.Outcomes {
+			for _, name := range o.Unlock {
+				t.unlock(storage.UnlockRequest{Name: name, Worker: r.Worker, Execution: o.ID, Delivery: o.Delivery})
+			}
 			e := t.held(r.Worker, o.ID, o.Delivery)
 			if e == nil {
 				continue

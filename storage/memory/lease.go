@@ -123,27 +123,38 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 			return err
 		}
 		held, ok := t.locks[r.Name]
-		if ok && held.Worker.ID == r.Worker {
-			return nil
-		}
-		if ok && t.alive(held.Worker.ID) == nil {
+		if ok && (held.FreeAt.IsZero() || held.FreeAt.After(t.now)) && t.alive(held.Worker.ID) == nil {
+			if held.Worker.ID == r.Worker && held.Execution == r.Execution && held.Delivery == r.Delivery {
+				return nil
+			}
 			return &storage.LockedError{Lock: t.completed(held)}
 		}
-		t.locks[r.Name] = storage.LockState{
-			Name: r.Name, Worker: storage.Worker{ID: r.Worker}, Flow: r.Flow, AcquiredAt: t.now,
+		l := storage.LockState{
+			Name: r.Name, Worker: storage.Worker{ID: r.Worker}, Execution: r.Execution, Delivery: r.Delivery, Flow: r.Flow, AcquiredAt: t.now,
 		}
+		if r.For > 0 {
+			l.FreeAt = t.now.Add(r.For).Truncate(time.Microsecond)
+		}
+		t.locks[r.Name] = l
 		return nil
 	})
 }
 
 // Unlock implements [storage.Leases].
-func (s *Store) Unlock(ctx context.Context, name string, worker storage.ID) error {
+func (s *Store) Unlock(ctx context.Context, r storage.UnlockRequest) error {
 	return s.write(ctx, time.Time{}, func(t *tx) error {
-		if t.locks[name].Worker.ID == worker {
-			delete(t.locks, name)
-		}
+		t.unlock(r)
 		return nil
 	})
+}
+
+func (t *tx) unlock(r storage.UnlockRequest) {
+	held, ok := t.locks[r.Name]
+	if !ok || held.Worker.ID != r.Worker || held.Execution != r.Execution || held.Delivery != r.Delivery {
+		return
+	}
+	delete(t.locks, r.Name)
+	t.onRollback(func() { t.locks[r.Name] = held })
 }
 
 func (t *tx) leaseUntil(lease time.Duration) time.Time {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/gosequencer/sequencer/storage"
 	"github.com/gosequencer/sequencer/storage/internal/wake"
+	"github.com/gosequencer/sequencer/storage/internal/window"
 )
 
 // MaxHistory is how many executions that are over the store keeps. Beyond it the
@@ -50,6 +51,7 @@ type Store struct {
 	flows    map[storage.ID]*flow
 	workers  map[storage.ID]*storage.Worker
 	locks    map[string]storage.LockState // Worker holds only the ID; it is completed when read
+	limits   map[storage.Limit]window.Counter
 	stats    map[statKey]storage.Stat
 	audit    []storage.AuditEntry
 
@@ -74,6 +76,7 @@ func New() *Store {
 		flows:      map[storage.ID]*flow{},
 		workers:    map[storage.ID]*storage.Worker{},
 		locks:      map[string]storage.LockState{},
+		limits:     map[storage.Limit]window.Counter{},
 		stats:      map[statKey]storage.Stat{},
 		pauses:     map[paused]storage.Pause{},
 		schedules:  map[string]storage.Schedule{},

@@ -276,6 +276,7 @@ func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) 
 			t.remove(e)
 		}
 		n = len(old)
+		t.forgetLimits()
 		return nil
 	})
 	return n, err

@@ -208,6 +208,7 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 		return err
 	}
 	f.queueAttempts(q)
+	f.queueUnlock(q)
 	if r.Claim != nil {
 		claim := *r.Claim
 		claim.Worker = r.Worker
@@ -354,6 +355,22 @@ func (f *finishing) count(now time.Time, m *movedRow, o *storage.Outcome) {
 	sum.ran += o.Ran
 	if waited := now.Add(-o.Ran).Sub(m.dueAt.Time); m.dueAt.Valid && waited > 0 {
 		sum.waited += waited
+	}
+}
+
+// queueUnlock frees the locks of attempts that are over, applied or not.
+func (f *finishing) queueUnlock(q *session) {
+	var names []string
+	var owners []storage.ID
+	var deliveries []int32
+	for i := range f.request.Outcomes {
+		o := &f.request.Outcomes[i]
+		for _, name := range o.Unlock {
+			names, owners, deliveries = append(names, name), append(owners, o.ID), append(deliveries, int32(o.Delivery))
+		}
+	}
+	if len(names) > 0 {
+		q.queue(unlockSQL, f.request.Worker.String(), names, idArray(owners), deliveries)
 	}
 }
 

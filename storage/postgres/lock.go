@@ -23,21 +23,24 @@ WITH dead AS (
 )
 DELETE FROM sequencer_locks WHERE worker_id IN (SELECT id FROM dead)`
 
-// takeLockSQL takes a lock that is free, or whose holder has left. Lock: the lock's
+// takeLockSQL takes a lock that is free, that has been held for long enough, or whose
+// holder has left. Lock: the lock's
 // row, by primary key, so that of several takers one wins and the others see it.
 // One's own stays as it is.
 const takeLockSQL = `
-INSERT INTO sequencer_locks AS k (name, worker_id, flow_id, acquired_at)
-VALUES ($2::text, $3::uuid, $4::uuid, coalesce($1::timestamptz, now()))
-ON CONFLICT (name) DO UPDATE SET worker_id = excluded.worker_id, flow_id = excluded.flow_id, acquired_at = excluded.acquired_at
-WHERE k.worker_id <> excluded.worker_id
-	AND NOT EXISTS (SELECT FROM sequencer_workers w WHERE w.id = k.worker_id AND w.left_at IS NULL)`
+INSERT INTO sequencer_locks AS k (name, worker_id, execution_id, flow_id, acquired_at, free_at, delivery)
+VALUES ($2::text, $3::uuid, $4::uuid, $5::uuid, coalesce($1::timestamptz, now()),
+	coalesce($1::timestamptz, now()) + nullif($6::bigint, 0) * interval '1 microsecond', $7::int)
+ON CONFLICT (name) DO UPDATE SET worker_id = excluded.worker_id, execution_id = excluded.execution_id, flow_id = excluded.flow_id,
+	acquired_at = excluded.acquired_at, free_at = excluded.free_at, delivery = excluded.delivery
+WHERE k.free_at <= excluded.acquired_at
+	OR NOT EXISTS (SELECT FROM sequencer_workers w WHERE w.id = k.worker_id AND w.left_at IS NULL)`
 
 // locksSQL and lockSQL read locks and their holders by primary keys.
 const (
 	locksFrom = ` FROM sequencer_locks k JOIN sequencer_workers w ON w.id = k.worker_id`
-	locksSQL  = `SELECT k.name, k.flow_id, k.acquired_at, ` + workerColumns + locksFrom + ` ORDER BY k.name`
-	lockSQL   = `SELECT k.name, k.flow_id, k.acquired_at, ` + workerColumns + locksFrom + ` WHERE k.name = $1::text`
+	locksSQL  = `SELECT k.name, k.execution_id, k.delivery, k.flow_id, k.acquired_at, k.free_at, ` + workerColumns + locksFrom + ` ORDER BY k.name`
+	lockSQL   = `SELECT k.name, k.execution_id, k.delivery, k.flow_id, k.acquired_at, k.free_at, ` + workerColumns + locksFrom + ` WHERE k.name = $1::text`
 )
 
 // Lock implements [storage.Leases].
@@ -48,7 +51,7 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 		}
 		for range maxTries {
 			q.queue(buryHolderSQL, at(q.now), r.Name, r.Worker.String())
-			n, err := q.exec(ctx, takeLockSQL, at(q.now), r.Name, r.Worker.String(), idArg(r.Flow))
+			n, err := q.exec(ctx, takeLockSQL, at(q.now), r.Name, r.Worker.String(), idArg(r.Execution), idArg(r.Flow), r.For.Microseconds(), r.Delivery)
 			if err != nil || n == 1 {
 				return err
 			}
@@ -58,7 +61,7 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 			}
 			switch {
 			case len(held) == 0: // freed in between
-			case held[0].Worker.ID == r.Worker:
+			case held[0].Worker.ID == r.Worker && held[0].Execution == r.Execution && held[0].Delivery == r.Delivery:
 				return nil
 			default:
 				return &storage.LockedError{Lock: held[0]}
@@ -72,20 +75,26 @@ func scanLocks(list *[]storage.LockState) func(scanner) error {
 	return func(r scanner) error {
 		var l storage.LockState
 		var err error
-		l.Worker, err = scanWorker(r, &l.Name, idScan{&l.Flow}, &l.AcquiredAt)
+		var free *time.Time
+		l.Worker, err = scanWorker(r, &l.Name, idScan{&l.Execution}, &l.Delivery, idScan{&l.Flow}, &l.AcquiredAt, &free)
 		l.AcquiredAt = l.AcquiredAt.UTC()
+		if free != nil {
+			l.FreeAt = free.UTC()
+		}
 		*list = append(*list, l)
 		return err
 	}
 }
 
-// unlockSQL frees a lock by primary key, if it is the worker's.
-const unlockSQL = `DELETE FROM sequencer_locks WHERE name = $1::text AND worker_id = $2::uuid`
+// unlockSQL frees locks by primary key, if they are the worker's for these deliveries.
+const unlockSQL = `
+DELETE FROM sequencer_locks k USING unnest($2::text[], $3::uuid[], $4::int[]) AS u (name, execution_id, delivery)
+WHERE k.name = u.name AND k.worker_id = $1::uuid AND k.execution_id IS NOT DISTINCT FROM u.execution_id AND k.delivery = u.delivery`
 
 // Unlock implements [storage.Leases].
-func (s *Store) Unlock(ctx context.Context, name string, worker storage.ID) error {
-	return s.alone(ctx, fmt.Sprintf("unlock %q", name), time.Time{}, func(_ context.Context, q *session) error {
-		q.queue(unlockSQL, name, worker.String())
+func (s *Store) Unlock(ctx context.Context, r storage.UnlockRequest) error {
+	return s.alone(ctx, fmt.Sprintf("unlock %q", r.Name), time.Time{}, func(_ context.Context, q *session) error {
+		q.queue(unlockSQL, r.Worker.String(), []string{r.Name}, idArray([]storage.ID{r.Execution}), []int32{int32(r.Delivery)})
 		return nil
 	})
 }

@@ -206,6 +206,7 @@ DELETE FROM sequencer_history WHERE id = ANY (ARRAY(SELECT id FROM old))`
 func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) {
 	var n int64
 	err := s.alone(ctx, "prune", r.Now, func(ctx context.Context, q *session) (err error) {
+		q.queue(pruneLimitsSQL, at(q.now))
 		n, err = q.exec(ctx, pruneSQL, at(q.now), r.Completed.Microseconds(), r.Failed.Microseconds(), r.Others.Microseconds(), r.Limit)
 		return err
 	})

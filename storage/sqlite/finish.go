@@ -45,6 +45,13 @@ func finish(ctx context.Context, t *txn, r storage.FinishRequest) (storage.Finis
 			return out, err
 		}
 	}
+	for i := range r.Outcomes {
+		for _, name := range r.Outcomes[i].Unlock {
+			if err := unlock(ctx, t, storage.UnlockRequest{Name: name, Worker: r.Worker, Execution: r.Outcomes[i].ID, Delivery: r.Outcomes[i].Delivery}); err != nil {
+				return out, err
+			}
+		}
+	}
 	var endings []settle.Ending
 	for i := range ended {
 		out.Applied[i] = ended[i].State != ""

@@ -128,6 +128,9 @@ func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) 
 		if limit <= 0 {
 			limit = -1
 		}
+		if _, err := t.exec(ctx, pruneLimits, now.UnixMicro()); err != nil {
+			return 0, err
+		}
 		return prune(ctx, t, latest, completed, failed, others, limit)
 	})
 }

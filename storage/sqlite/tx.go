@@ -31,7 +31,7 @@ func (s *Store) begin(ctx context.Context) (storage.OwnedTx, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
-	tx, release, err := s.writer.begin(ctx)
+	tx, release, err := s.writer.begin(ctx, nil)
 	if err != nil {
 		return nil, s.fail("begin a transaction", err)
 	}

@@ -27,9 +27,12 @@ const (
 )
 
 const (
-	// patience is how long a call that passes waits for others to let go of the
-	// writer: enough for their ordinary commits, too short to be missed.
+	// patience is how long a call that passes waits for a handler's transaction to
+	// end: enough for an ordinary commit, too short to be missed.
 	patience = 20 * time.Millisecond
+	// filePatience is the same for the lock on the file. SQLite waits for it inside,
+	// and nothing tells a lock of others from a machine that is slow to begin.
+	filePatience = 250 * time.Millisecond
 	// askAgain is when to repeat a claim that found the writer held. Nothing tells
 	// when a handler's transaction ends; this costs twenty looks a second.
 	askAgain = 50 * time.Millisecond
@@ -60,8 +63,8 @@ type writer struct {
 	wake    chan struct{} // capacity 1: there are calls
 	ended   chan struct{} // closed when the goroutine is gone
 
-	busy      atomic.Bool  // since the first transaction
-	heldSince atomic.Int64 // in nanoseconds; 0 while the goroutine does not wait for others
+	busy     atomic.Bool  // since the first transaction
+	heldFrom atomic.Int64 // when the writer counts as held by others, Unix nanoseconds; 0 while the goroutine does not wait to begin
 
 	mu      sync.Mutex // guards calls, started, closed
 	calls   []*call
@@ -87,16 +90,26 @@ func newWriter(db *sql.DB, timeout time.Duration, watched *wake.Watchers) *write
 }
 
 // begin takes the turn and begins a transaction, which ends with ctx. Whoever ends
-// it calls release.
-func (w *writer) begin(ctx context.Context) (tx *sql.Tx, release func(), err error) {
+// it calls release. waiting, if not nil, is told how long it may take until it can
+// only be others who are in the way.
+func (w *writer) begin(ctx context.Context, waiting func(atMost time.Duration)) (tx *sql.Tx, release func(), err error) {
 	w.busy.Store(true)
+	if waiting == nil {
+		waiting = func(time.Duration) {}
+	}
 	select {
 	case w.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
-	case <-w.ctx.Done():
-		return nil, nil, storage.ErrClosed
+	default:
+		waiting(patience)
+		select {
+		case w.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-w.ctx.Done():
+			return nil, nil, storage.ErrClosed
+		}
 	}
+	waiting(filePatience)
 	if tx, err = w.db.BeginTx(ctx, nil); err != nil {
 		<-w.turn
 		return nil, nil, err
@@ -114,7 +127,7 @@ func (w *writer) run(ctx context.Context, u urgency, do func(ctx context.Context
 	c := &call{do: do, urgency: u, came: time.Now(), done: make(chan error, 1)}
 	var tired <-chan time.Time
 	if u == passes {
-		if w.held(patience) {
+		if w.held() {
 			return errHeld
 		}
 		ticker := time.NewTicker(patience)
@@ -146,7 +159,7 @@ func (w *writer) run(ctx context.Context, u urgency, do func(ctx context.Context
 			}
 			return <-c.done
 		case <-tired: // of the others, that is; a writer at work comes round
-			if w.held(patience) && c.taken.CompareAndSwap(false, true) {
+			if w.held() && c.taken.CompareAndSwap(false, true) {
 				return errHeld
 			}
 		}
@@ -156,10 +169,19 @@ func (w *writer) run(ctx context.Context, u urgency, do func(ctx context.Context
 // used reports whether anything has been written, or is about to be.
 func (w *writer) used() bool { return w.busy.Load() }
 
-// held reports whether the goroutine has waited for others for so long.
-func (w *writer) held(long time.Duration) bool {
-	since := w.heldSince.Load()
-	return since != 0 && time.Since(time.Unix(0, since)) >= long
+// held reports whether the goroutine waits for others.
+func (w *writer) held() bool {
+	from := w.heldFrom.Load()
+	return from != 0 && time.Now().UnixNano() >= from
+}
+
+// mayWait lets the writer count as held once so much time has passed, or earlier if
+// a try before said so.
+func (w *writer) mayWait(atMost time.Duration) {
+	from := time.Now().Add(atMost).UnixNano()
+	if earlier := w.heldFrom.Load(); earlier == 0 || from < earlier {
+		w.heldFrom.Store(from)
+	}
 }
 
 func (w *writer) loop() {
@@ -174,7 +196,7 @@ func (w *writer) loop() {
 		for w.waiting() && w.ctx.Err() == nil {
 			w.travel()
 		}
-		w.heldSince.Store(0)
+		w.heldFrom.Store(0)
 	}
 }
 
@@ -219,13 +241,12 @@ func (w *writer) refuse(err error, meant func(*call) bool) {
 // has begun: whoever arrives while others hold the write lock still travels along,
 // and whoever gives up meanwhile leaves no trace.
 func (w *writer) travel() {
-	w.heldSince.CompareAndSwap(0, time.Now().UnixNano())
-	tx, release, err := w.begin(w.ctx)
+	tx, release, err := w.begin(w.ctx, w.mayWait)
 	if err != nil {
 		w.stranded(err)
 		return
 	}
-	w.heldSince.Store(0)
+	w.heldFrom.Store(0)
 	calls := w.take(maxTravellers, everybody)
 	answers := make([]error, len(calls))
 	t := newTxn(tx, w.stmts)
@@ -270,7 +291,7 @@ func (w *writer) stranded(err error) {
 	case w.ctx.Err() != nil:
 		w.refuse(storage.ErrClosed, everybody)
 	case code(err) != codeBusy:
-		w.heldSince.Store(0)
+		w.heldFrom.Store(0)
 		w.refuse(err, everybody)
 	default:
 		w.refuse(err, func(c *call) bool { return c.urgency == waits && time.Since(c.came) >= w.timeout })

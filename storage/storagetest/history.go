@@ -74,6 +74,7 @@ func histories(t *testing.T, open func(t *testing.T) storage.Store) {
 			"rescue":        func(*rapid.T) { h.rescue() },
 			"stop flow":     func(*rapid.T) { h.stop() },
 			"schedule":      func(*rapid.T) { h.schedule() },
+			"take":          func(*rapid.T) { h.take() },
 			"tick":          func(*rapid.T) { h.tick() },
 		})
 	})
@@ -532,13 +533,23 @@ func byText(a, b storage.ID) int { return cmp.Compare(a.String(), b.String()) }
 
 func (h *history) lock() {
 	w, name := h.worker(), h.name("lock")
+	holder := pick(h, "holder", storage.ID{}, numberedID(1), numberedID(2))
 	if h.chance(3, "unlock") {
-		write(h, "Unlock", w, func(s storage.Store) (struct{}, error) { return struct{}{}, s.Unlock(h.ctx, name, w) })
+		r := storage.UnlockRequest{Name: name, Worker: w, Execution: holder, Delivery: pick(h, "delivery", 1, 2)}
+		write(h, "Unlock", r, func(s storage.Store) (struct{}, error) { return struct{}{}, s.Unlock(h.ctx, r) })
 		return
 	}
-	write(h, "Lock", w, func(s storage.Store) (struct{}, error) {
-		return struct{}{}, s.Lock(h.ctx, storage.LockRequest{Now: h.now, Name: name, Worker: w})
-	})
+	r := storage.LockRequest{Now: h.now, Name: name, Worker: w, Execution: holder, Delivery: pick(h, "delivery", 1, 2), For: pick(h, "for", 0, 0, time.Minute)}
+	write(h, "Lock", r, func(s storage.Store) (struct{}, error) { return struct{}{}, s.Lock(h.ctx, r) })
+}
+
+// take draws one or two limits out of few, so that they meet.
+func (h *history) take() {
+	r := storage.TakeRequest{Now: h.now, Action: pick(h, "action", storage.TakeOne, storage.TakeOne, storage.TakeOne, storage.TakeLook, storage.TakeReset)}
+	for _, n := range pick(h, "limits", []int{1}, []int{2}, []int{2, 1}, []int{1, 2}, []int{0, 1}) {
+		r.Limits = append(r.Limits, storage.Limit{Name: h.name("limit"), By: pick(h, "by", "", "a"), N: n, Window: time.Duration(n+1) * time.Minute})
+	}
+	write(h, "Take", r, func(s storage.Store) (storage.Taken, error) { return s.Take(h.ctx, r) })
 }
 
 // operate draws an order that is legal for one row at least.

@@ -417,16 +417,21 @@ func (l *lab) lock(name string, worker storage.ID) {
 
 func (l *lab) unlock(name string, worker storage.ID) {
 	l.t.Helper()
-	l.must(l.store.Unlock(l.t.Context(), name, worker), "Unlock "+name)
+	l.must(l.store.Unlock(l.t.Context(), storage.UnlockRequest{Name: name, Worker: worker}), "Unlock "+name)
 }
 
 // refused expects that another worker holds the lock, and returns what was told.
 func (l *lab) refused(name string, worker storage.ID) storage.LockState {
 	l.t.Helper()
-	err := l.store.Lock(l.t.Context(), storage.LockRequest{Now: l.now, Name: name, Worker: worker})
+	return refusal(l.t, l.store.Lock(l.t.Context(), storage.LockRequest{Now: l.now, Name: name, Worker: worker}))
+}
+
+// refusal is the lock that stood in the way.
+func refusal(t *testing.T, err error) storage.LockState {
+	t.Helper()
 	held, ok := errors.AsType[*storage.LockedError](err)
 	if !ok {
-		l.t.Fatalf("Lock %s: got error %v, want a *LockedError", name, err)
+		t.Fatalf("Lock: got error %v, want a *LockedError", err)
 	}
 	return held.Lock
 }

@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 	group(t, "Flow", flowRules, open)
 	group(t, "Undo", undoRules, open)
 	group(t, "Lease", leaseRules, open)
+	group(t, "Limit", limitRules, open)
 	group(t, "Operate", operateRules, open)
 	group(t, "Pause", pauseRules, open)
 	group(t, "Forget", forgetRules, open)

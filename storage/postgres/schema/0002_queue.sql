@@ -30,4 +30,21 @@ CREATE TABLE sequencer_schedules (
 -- The operations a worker has registered.
 ALTER TABLE sequencer_workers ADD COLUMN names text[];
 
+-- What a lock is held for, and from when on it may be taken over.
+ALTER TABLE sequencer_locks ADD COLUMN execution_id uuid, ADD COLUMN free_at timestamptz, ADD COLUMN delivery integer NOT NULL DEFAULT 0;
+
+-- That of schema 1 was never used either. A row is written by each execution that a
+-- limit admits, so it is kept where it is.
+DROP TABLE sequencer_limits;
+CREATE TABLE sequencer_limits (
+    ends_at   timestamptz NOT NULL,
+    n         bigint      NOT NULL,
+    window_us bigint      NOT NULL,
+    used      integer     NOT NULL,
+    name      text        NOT NULL,
+    key       text        NOT NULL,
+    PRIMARY KEY (name, key, n, window_us)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX sequencer_limits_ends ON sequencer_limits (ends_at);
+
 UPDATE sequencer_meta SET version = 2, oldest_compatible = 1, updated_at = now();

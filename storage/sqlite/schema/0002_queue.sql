@@ -27,5 +27,23 @@ CREATE TABLE sequencer_schedules (
     last_id      BLOB
 ) STRICT, WITHOUT ROWID;
 
+-- What a lock is held for, and from when on it may be taken over.
+ALTER TABLE sequencer_locks ADD COLUMN execution_id BLOB;
+ALTER TABLE sequencer_locks ADD COLUMN free_at INTEGER;
+ALTER TABLE sequencer_locks ADD COLUMN delivery INTEGER NOT NULL DEFAULT 0;
+
+-- That of schema 1 was never used either.
+DROP TABLE sequencer_limits;
+CREATE TABLE sequencer_limits (
+    name      TEXT    NOT NULL,
+    key       TEXT    NOT NULL,
+    n         INTEGER NOT NULL,
+    window_us INTEGER NOT NULL,
+    ends_at   INTEGER NOT NULL,
+    used      INTEGER NOT NULL,
+    PRIMARY KEY (name, key, n, window_us)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sequencer_limits_ends ON sequencer_limits (ends_at);
+
 -- The operations a worker has registered, as a JSON array.
 ALTER TABLE sequencer_workers ADD COLUMN names TEXT NOT NULL DEFAULT '';
