@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -71,10 +72,20 @@ func (d inTx) Dispatch(ctx context.Context, op Operation, opts ...DispatchOption
 }
 
 func (d inTx) DispatchAll(ctx context.Context, ops ...Operation) ([]Receipt, error) {
-	if d.tx == nil {
+	if isNilTx(d.tx) {
 		return nil, fmt.Errorf("dispatch in a transaction: %w: it is nil", ErrNoTx)
 	}
 	return d.s.enqueue(ctx, d.tx, ops)
+}
+
+// isNilTx finds a transaction that was never begun also inside what a backend's
+// package has made of it.
+func isNilTx(tx storage.Tx) bool {
+	if tx == nil {
+		return true
+	}
+	native := reflect.ValueOf(tx.Native())
+	return !native.IsValid() || native.Kind() == reflect.Pointer && native.IsNil()
 }
 
 func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation) ([]Receipt, error) {

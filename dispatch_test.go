@@ -2,6 +2,7 @@ package sequencer_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/memory"
+	"github.com/gosequencer/sequencer/storage/postgres"
+	"github.com/gosequencer/sequencer/storage/sqlite"
 )
 
 // letter is input that strangers may have a hand in.
@@ -242,6 +246,86 @@ func TestInputThatNoLongerDecodesFailsForGoodAndRunsOnceItIsMended_Q1_36(t *test
 		mended.drain()
 		if all := got(); len(all) != 1 || all[0].Text != "four" {
 			t.Errorf("%+v arrived, want the letter as it was handed over", all)
+		}
+	})
+}
+
+func TestInATransactionThatIsNoneNothingIsQueued_Q10_4(t *testing.T) {
+	t.Parallel()
+	onSQL(t, func(t *testing.T, l *sqlLab) {
+		op, _ := l.letters()
+		l.cfg.Connections = map[string]storage.Store{"fast": memory.New()}
+		l.open()
+		wrap := map[string]func(*sql.Tx) storage.Tx{"sqlite": sqlite.Tx, "postgres": postgres.SQLTx}[l.store.Name()]
+		for name, tx := range map[string]storage.Tx{"none": nil, "a nil pgx.Tx": postgres.Tx(nil), "a nil *sql.Tx": wrap(nil)} {
+			if _, err := l.In(tx).Dispatch(t.Context(), op(letter{})); !errors.Is(err, sequencer.ErrNoTx) || !strings.Contains(err.Error(), "it is nil") {
+				t.Errorf("%s: %v, want ErrNoTx", name, err)
+			}
+		}
+		over, err := l.db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.In(wrap(over)).Dispatch(t.Context(), op(letter{}), sequencer.OnConnection("fast")); !errors.Is(err, storage.ErrForeignTx) {
+			t.Errorf("for another connection: %v, want ErrForeignTx", err)
+		}
+		if err := over.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.In(wrap(over)).Dispatch(t.Context(), op(letter{})); !errors.Is(err, sql.ErrTxDone) || errors.Is(err, storage.ErrForeignTx) {
+			t.Errorf("one that is over: %v, want sql.ErrTxDone", err)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := l.Dispatch(ended, op(letter{})); !errors.Is(err, context.Canceled) {
+			t.Errorf("a context that has ended: %v", err)
+		}
+		if receipts, err := l.DispatchAll(t.Context()); err != nil || len(receipts) != 0 {
+			t.Errorf("nothing to dispatch: %v, %v", receipts, err)
+		}
+		if rows := l.rows(""); len(rows) > 0 {
+			t.Errorf("%d executions were written", len(rows))
+		}
+	})
+}
+
+// All forms of dispatch in one transaction of the caller's, kept and given up.
+func TestDispatchesInATransactionAreOneWithIt_Q10_4(t *testing.T) {
+	t.Parallel()
+	onSQL(t, func(t *testing.T, l *sqlLab) {
+		op, _ := l.letters()
+		l.open()
+		wrap := map[string]func(*sql.Tx) storage.Tx{"sqlite": sqlite.Tx, "postgres": postgres.SQLTx}[l.store.Name()]
+		for _, commit := range []bool{false, true} {
+			tx, err := l.db.BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in := l.In(wrap(tx))
+			first, err := in.Dispatch(t.Context(), op(letter{Key: "one"}), sequencer.OnQueue("low"), sequencer.Priority(3), sequencer.Delay(time.Hour))
+			if err != nil || first.Duplicate {
+				t.Fatalf("Dispatch: %+v, %v", first, err)
+			}
+			again, err := in.DispatchAll(t.Context(), op(letter{Key: "one"}), op(letter{Key: "two"}))
+			if err != nil || !again[0].Duplicate || again[0].HolderID != first.ID || again[1].Duplicate {
+				t.Fatalf("DispatchAll: %+v, %v; want the first a duplicate inside the transaction", again, err)
+			}
+			if commit {
+				err = tx.Commit()
+			} else {
+				err = tx.Rollback()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rows := l.rows("letter"); len(rows) != map[bool]int{true: 2}[commit] {
+				t.Errorf("commit %v: %d executions", commit, len(rows))
+			}
+		}
+		for _, row := range l.rows("letter") {
+			if row.UniqueKey == "id:letter:one" && (row.Queue != "low" || row.Priority != 3 || time.Until(row.DueAt) < 50*time.Minute) {
+				t.Errorf("queued as %+v", row)
+			}
 		}
 	})
 }

@@ -26,6 +26,10 @@ const (
 	watchEvery = time.Second
 	// rejoinPause is how long a worker that lost its lease waits before it joins anew.
 	rejoinPause = time.Second
+	// moment is for how long a worker that is to stop when its queues are empty waits for
+	// what is due next. A store that could not look, because others hold it, says
+	// that it should be asked again within such a time, and has not said "empty".
+	moment = 250 * time.Millisecond
 	// workerWrites is how many calls of the store a worker has under way at a time:
 	// with two, one is answered while the other is prepared.
 	workerWrites = 2
@@ -236,7 +240,7 @@ func (d *duty) run(ctx context.Context, sess session) error {
 
 // over says when the worker has done what it was asked to.
 func (d *duty) over(_ context.Context, found engine.Found) (bool, error) {
-	idle := found.Running == 0 && found.Dry && !d.blocked.Load()
+	idle := found.Running == 0 && found.Dry && (found.NextDue < 0 || found.NextDue > moment) && !d.blocked.Load()
 	if found.Running > 0 {
 		d.lastBusy.Store(time.Now().UnixNano())
 	}

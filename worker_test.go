@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,6 +88,39 @@ func TestAWorkerServesItsQueuesInOrderAndStopsWhenTheyAreEmpty(t *testing.T) {
 		}
 		l.wantStates(map[string]int{"mail completed": 6, "mail pending": 1})
 	})
+}
+
+// held is a store that others hold when it is first asked for work.
+type held struct {
+	storage.Store
+	asked atomic.Int32
+}
+
+func (h *held) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
+	if h.asked.Add(1) == 1 {
+		return storage.Finished{Applied: make([]bool, len(r.Outcomes)), Claimed: storage.Claimed{NextDue: 50 * time.Millisecond}}, nil
+	}
+	return h.Store.Finish(ctx, r)
+}
+
+func TestAQueueThatCouldNotBeLookedAtIsNotEmpty(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]sequencer.WorkerConfig{"stop when empty": {StopWhenEmpty: true}, "once": {Once: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { // Q10.11
+				l := newLab(t)
+				op := sequencer.RegisterFuncOf(l.reg, "mail", func(context.Context, count) error { return nil })
+				l.store = &held{Store: l.store}
+				l.open()
+				l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 1)
+				if err := l.Work(t.Context(), cfg); err != nil {
+					t.Fatal(err)
+				}
+				l.wantStates(map[string]int{"mail completed": 1})
+			})
+		})
+	}
 }
 
 func TestAWorkerTakesNoMoreThanItIsToldTo(t *testing.T) {

@@ -158,6 +158,9 @@ func (s *Store) enter(ctx context.Context, tx storage.Tx) (*txn, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if errors.Is(err, sql.ErrTxDone) {
+			return nil, err
+		}
 		return nil, fmt.Errorf("%w: %w", storage.ErrForeignTx, err)
 	}
 	if !s.loc.is(file) {
