@@ -171,7 +171,9 @@ var badInputs = []badInput{
 		spoil: func(t *testing.T, p *place) func() {
 			t.Helper()
 			p.exec(t, "update sequencer_meta set version = version + 90, oldest_compatible = oldest_compatible + 90")
-			return func() { p.exec(t, "update sequencer_meta set version = version - 90, oldest_compatible = oldest_compatible - 90") }
+			return func() {
+				p.exec(t, "update sequencer_meta set version = version - 90, oldest_compatible = oldest_compatible - 90")
+			}
 		},
 		says: []string{`schema \d+: upgrade it`, `hint: nothing was changed; install the release that wrote this ledger`},
 	},
