@@ -46,6 +46,9 @@ type Pool struct {
 	Wake <-chan struct{}
 	// Quota, when set, bounds how many executions are claimed in all.
 	Quota *Quota
+	// Next, when set, says what alone comes after an execution, see
+	// storage.FinishRequest.Next.
+	Next func(storage.ID) *storage.Execution
 	// Closed, when set and true, keeps the pool from claiming for the time being.
 	Closed func() bool
 	// Poll bounds how long an idle pool sleeps.
@@ -272,9 +275,13 @@ func (w *write) told() {
 // harmless (storage.Queue), but a lost answer may have claimed, and what it applied
 // is void the second time.
 func (r *run) finish(ctx context.Context, w *write) (storage.Finished, error) {
+	request := storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: w.claim}
+	if r.Next != nil && len(w.outcomes) == 1 {
+		request.Next = r.Next(w.outcomes[0].ID)
+	}
 	for repeated := false; ; repeated = true {
 		wctx, cancel := context.WithTimeout(r.Lease.lost, r.Lease.Worker.Lease)
-		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: w.claim}) //nolint:contextcheck // the lease outlives ctx
+		wrote, err := r.Store.Finish(wctx, request) //nolint:contextcheck // the lease outlives ctx
 		cancel()
 		switch {
 		case err == nil && repeated:
