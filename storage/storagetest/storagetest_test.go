@@ -15,7 +15,8 @@ func TestEveryCaseCitesKnownRules(t *testing.T) {
 	t.Parallel()
 	var cases []string
 	for _, group := range [][]rule{
-		setupRules, enqueueRules, claimRules, finishRules, flowRules, nextRules, undoRules, leaseRules, operateRules, keepRules, readRules,
+		nextRules,
+		setupRules, enqueueRules, claimRules, finishRules, flowRules, undoRules, leaseRules, operateRules, keepRules, readRules,
 		pauseRules, forgetRules, scheduleRules, wakeRules,
 	} {
 		for _, r := range group {
