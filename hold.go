@@ -134,6 +134,7 @@ func (s *Sequencer) pool(sess session, slots int, queues []string, over func(ctx
 		Store: s.store, Lease: sess.lease, Queues: queues, Slots: slots,
 		Attempt: s.attempts(sess), Poll: s.cfg.Poll, Grace: s.cfg.ShutdownGrace, Shutdown: ErrShutdown,
 		Linger: s.cfg.TimeoutGrace + time.Second, // attempts abandon their handlers first, and say so
+		Next:   func(id storage.ID) *storage.Execution { return sess.line[id] },
 		Over:   over, Suspect: suspectAfter,
 	}
 }

@@ -146,6 +146,18 @@ var badInputs = []badInput{
 		says: []string{`data/app.db is read-only`, `hint: give this user write permission`},
 	},
 	{
+		name:  "read-only server", // a standby answers in the same way
+		on:    "postgres",
+		files: map[string]string{"operations/20250101000000_x.sql": "select 1;"},
+		spoil: func(t *testing.T, p *place) func() {
+			t.Helper()
+			writable := p.url
+			p.url += "&default_transaction_read_only=on"
+			return func() { p.url = writable }
+		},
+		says: []string{`postgres: .*read-only transaction`, `hint: connect to the primary server`},
+	},
+	{
 		name:  "full disk",
 		on:    "sqlite",
 		files: map[string]string{"operations/20250101000000_x.sql": "select 1;"},
@@ -158,8 +170,10 @@ var badInputs = []badInput{
 		files: map[string]string{"operations/20250101000000_x.sql": "select 1;"},
 		spoil: func(t *testing.T, p *place) func() {
 			t.Helper()
-			p.exec(t, "update sequencer_meta set version = 99, oldest_compatible = 99")
-			return func() { p.exec(t, "update sequencer_meta set version = 1, oldest_compatible = 1") }
+			p.exec(t, "update sequencer_meta set version = version + 90, oldest_compatible = oldest_compatible + 90")
+			return func() {
+				p.exec(t, "update sequencer_meta set version = version - 90, oldest_compatible = oldest_compatible - 90")
+			}
 		},
 		says: []string{`schema \d+: upgrade it`, `hint: nothing was changed; install the release that wrote this ledger`},
 	},

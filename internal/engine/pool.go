@@ -50,6 +50,9 @@ type Pool struct {
 	Wake <-chan struct{}
 	// Quota, when set, bounds how many executions are claimed in all.
 	Quota *Quota
+	// Next, when set, says what alone comes after an execution, see
+	// storage.FinishRequest.Next.
+	Next func(storage.ID) *storage.Execution
 	// Closed, when set and true, keeps the pool from claiming for the time being.
 	Closed func() bool
 	// Suspect is how many workers in a row an execution has to have lost to be attempted
@@ -301,10 +304,13 @@ func (w *write) told() {
 // slots for, and adopt finds what was.
 func (r *run) finish(ctx context.Context, w *write) (storage.Finished, error) {
 	told := time.Time{}
-	claim := w.claim
+	request := storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: w.claim}
+	if r.Next != nil && len(w.outcomes) == 1 {
+		request.Next = r.Next(w.outcomes[0].ID)
+	}
 	for repeated := false; ; repeated = true {
 		wctx, cancel := context.WithTimeout(r.Lease.lost, r.Lease.Worker.Lease)
-		wrote, err := r.Store.Finish(wctx, storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: claim}) //nolint:contextcheck // the lease outlives ctx
+		wrote, err := r.Store.Finish(wctx, request) //nolint:contextcheck // the lease outlives ctx
 		cancel()
 		if err == nil && repeated {
 			err = r.confirm(ctx, w.outcomes, wrote.Applied)
@@ -324,9 +330,9 @@ func (r *run) finish(ctx context.Context, w *write) (storage.Finished, error) {
 			return wrote, errors.Join(context.Cause(r.Lease.lost), err) //nolint:contextcheck // the lease outlives ctx
 		}
 		r.mu.Lock()
-		r.unsure = r.unsure || claim != nil
+		r.unsure = r.unsure || request.Claim != nil
 		r.mu.Unlock()
-		claim = nil
+		request.Claim, request.Next = nil, nil
 	}
 }
 

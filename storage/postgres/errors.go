@@ -17,6 +17,7 @@ const (
 	deadlockDetected     = "40P01"
 	uniqueViolation      = "23505"
 	undefinedTable       = "42P01"
+	readOnlyTransaction  = "25006"
 )
 
 func code(err error) string {
@@ -51,7 +52,22 @@ func explained(what string, err error) error {
 	if _, ok := errors.AsType[*storage.SchemaError](err); ok {
 		return err
 	}
-	return fmt.Errorf("postgres: %s: %w", what, err)
+	err = fmt.Errorf("postgres: %s: %w", what, err)
+	if code(err) == readOnlyTransaction {
+		return readOnlyError{err}
+	}
+	return err
+}
+
+// readOnlyError is the refusal of a standby, or of a server, database or user whose
+// transactions are read-only.
+type readOnlyError struct{ error }
+
+func (e readOnlyError) Unwrap() error { return e.error }
+
+// Hint is for whoever prints errors to people.
+func (readOnlyError) Hint() string {
+	return "connect to the primary server, as a user whose default_transaction_read_only is off"
 }
 
 // unreachableError says which server did not answer. The driver's error repeats it
