@@ -23,7 +23,7 @@ const joinFlowSQL = `UPDATE sequencer_flows SET total = total + ?, undo_total = 
 // Enqueue implements [storage.Queue].
 func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.Enqueued, error) {
 	e := enqueuing{request: r}
-	if e.plain() && r.Now.IsZero() && len(r.Executions) <= gather.Rows && len(chunks(r.Executions)) == 1 {
+	if e.plain() && r.Now.IsZero() && len(r.Executions) <= gather.MaxRows && len(chunks(r.Executions)) == 1 {
 		if err := e.prepare(); err != nil {
 			return storage.Enqueued{}, explained("enqueue", err)
 		}

@@ -291,29 +291,29 @@ func chunks(rows []storage.Execution) [][]storage.Execution {
 	return parts
 }
 
-// insertPlain writes the rows of plain requests for [gather.Gather], in a transaction
-// whose statements go in one message: insertion, one question that fails if any of
-// the requests is over already, and commit.
-func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution, first []int) (bool, error) {
-	firsts := make(idList, len(first))
-	for i, place := range first {
-		firsts[i] = rows[place].ID
+// insertPlain writes the rows of plain requests, all or, if one is there already,
+// none, and returns how many it wrote. Its transaction is one message: insertion, a
+// question that fails if any of the rows is over already, and commit.
+func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution) (written int, _ error) {
+	named := make(idList, len(rows))
+	for i := range rows {
+		named[i] = rows[i].ID
 	}
-	seen := false
 	err := s.guarded(ctx, "enqueue", func(ctx context.Context) error {
+		written = len(rows)
 		err := s.attempt(ctx, time.Time{}, func(_ context.Context, q *session) error {
 			q.queueRows(rows, nil)
-			for _, part := range some(firsts) {
+			for _, part := range some(named) {
 				q.queue(overFailsSQL, part)
 			}
 			return nil
 		})
 		if c := code(err); c == duplicateKey || c == tooManyRows {
-			seen, err = true, nil
+			written, err = 0, nil
 		}
 		return err
 	})
-	return err == nil && (!seen || len(first) == 1), err
+	return written, err
 }
 
 // overFailsSQL is an error if a row is over. As [overSQL] it follows the insertion.

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/gather"
 )
 
 // openFlowSQL writes a flow without members; they count themselves in.
@@ -25,11 +27,11 @@ func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.
 	e := enqueuing{request: r}
 	run := s.tx
 	if e.plain() && len(chunks(r.Executions)) == 1 {
-		if r.Now.IsZero() && len(r.Executions) <= gatherRows {
+		if r.Now.IsZero() && len(r.Executions) <= gather.MaxRows {
 			if err := e.prepare(); err != nil {
 				return storage.Enqueued{}, explained("enqueue", err)
 			}
-			return e.result(), s.gather.enqueue(ctx, r.Executions)
+			return e.result(), s.gather.Enqueue(ctx, r.Executions)
 		}
 		run = s.alone
 	}
@@ -43,12 +45,28 @@ func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.
 	return e.result(), nil
 }
 
+// insertPlain writes the rows of plain requests, all or, if one is there already,
+// none, and returns how many it wrote.
+func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution) (written int, _ error) {
+	err := s.alone(ctx, "enqueue", time.Time{}, func(ctx context.Context, q *session) error {
+		written = 0 // a try that failed wrote nothing
+		e := enqueuing{request: storage.EnqueueRequest{Executions: rows}, q: q, several: true}
+		if err := e.prepare(); err != nil {
+			return err
+		}
+		e.queueRows(rows, nil, func(storage.ID) { written++ })
+		return nil
+	})
+	return written, err
+}
+
 // enqueuing is an EnqueueRequest under way.
 type enqueuing struct {
 	request  storage.EnqueueRequest
 	q        *session
 	receipts []storage.Receipt
 	repeated bool // an earlier call wrote the request
+	several  bool // its rows may be those of several requests
 	claim    claiming
 }
 

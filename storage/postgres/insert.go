@@ -199,9 +199,9 @@ func (e *enqueuing) queueRows(x []storage.Execution, waits map[storage.ID]int32,
 }
 
 // mayRepeat returns the ids that tell whether rows were written before. Where none
-// can have been left out as a duplicate, the first tells for all.
+// can have been left out as a duplicate, the first of a request tells for all.
 func (e *enqueuing) mayRepeat(rows []storage.Execution) string {
-	if e.plain() {
+	if e.plain() && !e.several {
 		return idArray([]storage.ID{rows[0].ID})
 	}
 	ids := make([]storage.ID, len(rows))

@@ -48,6 +48,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/gather"
 	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
@@ -67,7 +68,7 @@ type Store struct {
 	dbUsed atomic.Bool
 	ending context.Context // done when the store is closed
 	end    context.CancelFunc
-	gather gather
+	gather *gather.Gather
 
 	watchers wake.Watchers
 	bell     bell
@@ -101,7 +102,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 // New makes a store on a pool of the caller's, who closes it after the store.
 func New(pool *pgxpool.Pool, _ Options) *Store {
 	s := &Store{pool: pool, bell: bell{pool: pool}}
-	s.gather.store = s
+	s.gather = gather.New(s.insertPlain)
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.db = sync.OnceValue(func() *sql.DB {
 		s.dbUsed.Store(true)

@@ -1,5 +1,8 @@
-// Package gather lets callers who enqueue at the same time share a statement and its
-// commit, for any backend.
+// Package gather lets callers who enqueue at the same time share a call of the
+// database, for any backend.
+//
+// There is no timer: a call that finds nobody at it goes at once, and what arrives
+// while the calls under way are answered goes together in the next.
 package gather
 
 import (
@@ -9,49 +12,55 @@ import (
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// Rows is what one statement may gather.
-const Rows = 1000
+// MaxRows is how many rows one call may gather, and the most that [Gather.Enqueue]
+// takes.
+const MaxRows = 1000
 
-// calls is how many statements may be under way at a time: with two, one is prepared
-// while the other waits for the disk.
-const calls = 2
+// maxBytes bounds the inputs of the rows of one call, but for those of one caller.
+const maxBytes = 4 << 20
 
-// Insert writes the rows of several plain requests, whose first rows are at the
-// given places, and reports whether it wrote all of them; a single request that was
-// written before counts as written. With several it may also write none of them, or
-// all but those of requests that were written before, and report false: each then
-// goes by itself.
-type Insert func(ctx context.Context, rows []storage.Execution, first []int) (all bool, err error)
+// maxCalls is how many calls are under way at a time: with two, one is prepared
+// while the other is waited for.
+const maxCalls = 2
 
-// Gather has no timer: a call that finds nobody at it goes at once, and what arrives
-// while the statements under way are answered goes together in the next.
+// Write writes rows of plain requests, all or, if one of them is there already, none,
+// and returns how many it wrote.
+type Write func(ctx context.Context, rows []storage.Execution) (written int, err error)
+
+// Gather is where callers meet. Use [New].
 type Gather struct {
-	insert Insert
+	write Write
 
 	mu      sync.Mutex // guards the rest
 	waiting []*parcel
 	calls   int // goroutines at work
 }
 
-// New makes one that writes with insert, which must end when its store is closed.
-func New(insert Insert) *Gather { return &Gather{insert: insert} }
+// New makes a place to meet. Its calls have a context without end: whoever closes
+// the database ends them.
+func New(write Write) *Gather { return &Gather{write: write} }
 
-// parcel is one request on its way.
+// parcel is what one caller brought.
 type parcel struct {
-	rows []storage.Execution
-	done chan error
+	rows  []storage.Execution
+	bytes int
+	done  chan error
 }
 
-// Enqueue writes the rows of a plain request, at most [Rows]. When ctx ends early
-// nobody knows whether they were written, as with any call whose answer is lost.
+// Enqueue writes the rows of one plain request: one whose rows can only be new, or a
+// repeat, which is no error. When ctx ends early nobody knows whether they were
+// written, as with any call whose answer is lost.
 func (g *Gather) Enqueue(ctx context.Context, rows []storage.Execution) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	p := &parcel{rows: rows, done: make(chan error, 1)}
+	for i := range rows {
+		p.bytes += len(rows[i].Input)
+	}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, p)
-	if g.calls < calls {
+	if g.calls < maxCalls {
 		g.calls++
 		go g.run() //nolint:contextcheck // it serves many callers, and ends when nobody waits
 	}
@@ -74,7 +83,7 @@ func (g *Gather) run() {
 	}
 }
 
-// take removes what one statement can carry; nil ends the goroutine.
+// take removes what one call can carry; nil ends the goroutine.
 func (g *Gather) take() []*parcel {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -82,9 +91,10 @@ func (g *Gather) take() []*parcel {
 		g.calls--
 		return nil
 	}
-	n, rows := 1, len(g.waiting[0].rows)
-	for n < len(g.waiting) && rows+len(g.waiting[n].rows) <= Rows {
+	n, rows, bytes := 1, len(g.waiting[0].rows), g.waiting[0].bytes
+	for n < len(g.waiting) && rows+len(g.waiting[n].rows) <= MaxRows && bytes+g.waiting[n].bytes <= maxBytes {
 		rows += len(g.waiting[n].rows)
+		bytes += g.waiting[n].bytes
 		n++
 	}
 	parcels := g.waiting[:n:n]
@@ -92,19 +102,17 @@ func (g *Gather) take() []*parcel {
 	return parcels
 }
 
-// send writes parcels in one statement. Where that does not write all of them, one
-// is a repeat, or has something that the server refuses: then each goes by itself,
-// so that none suffers from another.
+// send writes parcels in one call. Where that does not write all of them, one is a
+// repeat, or has something that the server refuses: then each goes by itself, so
+// that none suffers from another.
 func (g *Gather) send(parcels []*parcel) {
 	ctx := context.Background()
 	if len(parcels) > 1 {
 		var rows []storage.Execution
-		first := make([]int, len(parcels))
-		for i, p := range parcels {
-			first[i] = len(rows)
+		for _, p := range parcels {
 			rows = append(rows, p.rows...)
 		}
-		if all, err := g.insert(ctx, rows, first); all && err == nil {
+		if written, err := g.write(ctx, rows); err == nil && written == len(rows) {
 			for _, p := range parcels {
 				p.done <- nil
 			}
@@ -112,7 +120,7 @@ func (g *Gather) send(parcels []*parcel) {
 		}
 	}
 	for _, p := range parcels {
-		_, err := g.insert(ctx, p.rows, []int{0})
+		_, err := g.write(ctx, p.rows)
 		p.done <- err
 	}
 }
