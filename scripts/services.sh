@@ -4,7 +4,7 @@
 #   scripts/services.sh up      start, or on Debian as root install, what is missing
 #   scripts/services.sh env     the same, then print the export lines for the tests:
 #                               eval "$(scripts/services.sh env)"
-#   scripts/services.sh clean   drop the schemas that killed tests left behind
+#   scripts/services.sh clean   drop the schemas and databases that killed tests left behind
 #
 # A server named by SEQUENCER_TEST_…_URL is taken as it is and never touched, except by clean. Otherwise the server of this
 # machine is used, and a role and a database of our own are made on it. Every step may be repeated.
@@ -145,12 +145,100 @@ select format('drop schema %I cascade', nspname) from pg_namespace where nspname
 SQL
 }
 
+# --- MySQL: MariaDB, where we install one ----------------------------------------------------------------------------
+
+my_user=sequencer_test # user and password have one name; internal/testdb knows it too
+my_port=3306
+my_url() { printf 'mysql://%s:%s@127.0.0.1:%s/' $my_user $my_user "$my_port"; }
+
+my_client() { command -v mariadb || command -v mysql; }
+
+# my_run URL, SQL from stdin
+my_run() {
+	local user password host
+	IFS=: read -r user password <<<"$(sed -E 's#^[a-z]+://([^@]*)@.*#\1#' <<<"$1")"
+	host=$(sed -E 's#^[a-z]+://([^@]*@)?([^/?]*).*#\2#' <<<"$1")
+	MYSQL_PWD=$password "$(my_client)" --no-defaults --protocol=tcp --connect-timeout=5 -N -B \
+		-h "${host%%:*}" -P "$(cut -s -d : -f 2 <<<"$host:3306" | head -n 1)" -u "$user"
+}
+
+my_answers() { my_run "$1" <<<'select 1' >/dev/null 2>&1; }
+
+# Runs SQL from stdin as an administrator: root without a password over TCP, else by the socket.
+my_admin() {
+	local trusted="mysql://root@127.0.0.1:$my_port/"
+	if my_answers "$trusted"; then
+		my_run "$trusted"
+	else
+		"$(my_client)" --no-defaults -u root
+	fi
+}
+
+my_start_debian() {
+	if ! my_client >/dev/null || ! { command -v mariadbd || command -v mysqld; } >/dev/null; then
+		install_packages mariadb-server mariadb-client
+	fi
+	if ! my_admin <<<'select 1' >/dev/null 2>&1; then
+		say 'starting MariaDB'
+		service mariadb start >&2 || service mysql start >&2 || true # what counts is the wait below
+	fi
+	wait_for 60 sh -c "echo 'select 1' | $(my_client) --no-defaults -u root" || wait_for 1 my_answers "mysql://root@127.0.0.1:$my_port/" ||
+		give_up 'MariaDB does not answer' 'its log: journalctl -u mariadb, or /var/log/mysql/error.log'
+}
+
+my_prepare() {
+	say "making the MySQL user $my_user on 127.0.0.1:$my_port"
+	my_admin >&2 <<SQL
+create user if not exists '$my_user'@'%' identified by '$my_user';
+alter user '$my_user'@'%' identified by '$my_user';
+create user if not exists '$my_user'@'localhost' identified by '$my_user';
+alter user '$my_user'@'localhost' identified by '$my_user';
+grant all on \`test\\_%\`.* to '$my_user'@'%';
+grant all on \`test\\_%\`.* to '$my_user'@'localhost';
+SQL
+}
+
+mysql_server() {
+	if [ -n "${SEQUENCER_TEST_MYSQL_URL:-}" ]; then
+		if my_client >/dev/null && ! my_answers "$SEQUENCER_TEST_MYSQL_URL"; then
+			give_up 'the server in SEQUENCER_TEST_MYSQL_URL does not answer' \
+				'start it, correct the variable, or unset it to use the server of this machine'
+		fi
+		return
+	fi
+	if ! my_client >/dev/null || ! my_answers "$(my_url)"; then
+		if on_debian_as_root; then
+			my_start_debian
+		elif ! my_client >/dev/null || ! my_admin <<<'select 1' >/dev/null 2>&1; then
+			give_up "no MySQL or MariaDB on 127.0.0.1:$my_port, and this script installs one only on Debian as root" \
+				'either install and start MariaDB (10.6 or newer) or MySQL (8.0.19 or newer), with its client, and run this again,' \
+				'or: export SEQUENCER_TEST_MYSQL_URL=mysql://user:password@host:3306/' \
+				'    (the user must be allowed to create databases whose names begin with test_)'
+		fi
+		my_answers "$(my_url)" || my_prepare || give_up "cannot make the user $my_user" \
+			'as an administrator of the server:' \
+			"  create user '$my_user'@'%' identified by '$my_user';" \
+			"  grant all on \`test\_%\`.* to '$my_user'@'%';"
+		my_answers "$(my_url)" || give_up "$(my_url) does not answer" \
+			'let the user log in with its password over TCP from 127.0.0.1, or set SEQUENCER_TEST_MYSQL_URL'
+	fi
+	SEQUENCER_TEST_MYSQL_URL=$(my_url)
+}
+
+mysql_clean() {
+	my_run "$SEQUENCER_TEST_MYSQL_URL" <<'SQL' | my_run "$SEQUENCER_TEST_MYSQL_URL"
+select concat('drop database `', schema_name, '`;') from information_schema.schemata where schema_name regexp '^test_[0-9a-f]{16}$'
+SQL
+}
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 up() {
 	c_compiler
 	postgres
+	mysql_server
 	say "PostgreSQL is at $(sed -E 's#(//[^:/@]*):[^@]*@#\1:…@#' <<<"$SEQUENCER_TEST_POSTGRES_URL")"
+	say "MySQL is at $(sed -E 's#(//[^:/@]*):[^@]*@#\1:…@#' <<<"$SEQUENCER_TEST_MYSQL_URL")"
 }
 
 case "${1:-up}" in
@@ -158,10 +246,12 @@ up) up ;;
 env)
 	up
 	printf 'export SEQUENCER_TEST_POSTGRES_URL=%q\n' "$SEQUENCER_TEST_POSTGRES_URL"
+	printf 'export SEQUENCER_TEST_MYSQL_URL=%q\n' "$SEQUENCER_TEST_MYSQL_URL"
 	;;
 clean)
 	up
 	postgres_clean
+	mysql_clean
 	;;
 *)
 	sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p;}' "$0" >&2

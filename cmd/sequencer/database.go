@@ -10,6 +10,7 @@ import (
 	"github.com/gosequencer/sequencer/cli"
 	"github.com/gosequencer/sequencer/migration/goose"
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/mysql"
 	"github.com/gosequencer/sequencer/storage/postgres"
 	"github.com/gosequencer/sequencer/storage/sqlite"
 )
@@ -32,6 +33,8 @@ func openDatabase(ctx context.Context, url string) (*database, error) {
 		return nil, cli.Usage(errors.New("no database: give --database-url or set SEQUENCER_DATABASE_URL"))
 	case scheme == "postgres" || scheme == "postgresql":
 		return openPostgres(ctx, url)
+	case scheme == "mysql" || scheme == "mariadb":
+		return openMySQL(ctx, url)
 	case scheme == "sqlite" || scheme == "sqlite3":
 		return openSQLite(ctx, strings.TrimPrefix(rest, "//"))
 	case scheme != "file" && keyword.MatchString(url):
@@ -39,7 +42,7 @@ func openDatabase(ctx context.Context, url string) (*database, error) {
 	case !found, scheme == "file", url == ":memory:", isDrive(scheme):
 		return openSQLite(ctx, url)
 	}
-	return nil, cli.Usage(errors.New("unknown kind of database: the URL must start with postgres: or sqlite:, or be the path of a SQLite file"))
+	return nil, cli.Usage(errors.New("unknown kind of database: the URL must start with postgres:, mysql: or sqlite:, or be the path of a SQLite file"))
 }
 
 // keyword finds one of libpq's in a connection string that is no URL.
@@ -57,6 +60,19 @@ func openPostgres(ctx context.Context, url string) (*database, error) {
 		store: store, dialect: goose.Postgres, tx: postgres.SQLTx,
 		sql:    func() (*sql.DB, error) { return store.DB(), nil },
 		syntax: postgresSyntax(store.DB()),
+	}, nil
+}
+
+// openMySQL opens one whose files are not looked at before they run: the server can
+// only be asked about a statement by running what comes before it.
+func openMySQL(ctx context.Context, url string) (*database, error) {
+	store, err := mysql.Open(ctx, url, mysql.Options{MultiStatements: true})
+	if err != nil {
+		return nil, err
+	}
+	return &database{
+		store: store, dialect: goose.MySQL, tx: mysql.Tx,
+		sql: func() (*sql.DB, error) { return store.DB(), nil },
 	}, nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	neturl "net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,8 +28,8 @@ func TestMain(m *testing.M) {
 // wait for their turn.
 const scriptLimit = 8 * time.Minute
 
-// The scripts in testdata/all run on every backend, those in testdata/sqlite are
-// about files.
+// The scripts in testdata/all run on every backend that can be asked whether SQL can
+// be read, those in testdata/sqlite are about files.
 func TestScriptsOnSQLite(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"testdata/all", "testdata/sqlite"} {
@@ -48,6 +50,20 @@ func TestScriptsOnPostgres(t *testing.T) {
 			t.Parallel()
 			p := params(t, testdb.Postgres(t))
 			p.Files = []string{file}
+			testscript.Run(t, p)
+		})
+	}
+}
+
+// Its own scripts are about what is no transaction there. Of the others, mistakes needs
+// SQL that can be read before it is run, and sql is written for the other two.
+func TestScriptsOnMySQL(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"all/deploy", "all/lock", "all/programs", "mysql/sql"} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			p := params(t, testdb.MySQL(t))
+			p.Files = []string{filepath.Join("testdata", file+".txtar")}
 			testscript.Run(t, p)
 		})
 	}
@@ -93,6 +109,9 @@ func runSQL(ts *testscript.TestScript, _ bool, args []string) {
 	driver, dsn := "pgx", url
 	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
 		driver, dsn = "sqlite", ts.MkAbs(path)
+	}
+	if u, err := neturl.Parse(url); err == nil && u.Scheme == "mysql" {
+		driver, dsn = "mysql", fmt.Sprintf("%s@tcp(%s)%s", u.User, u.Host, u.Path)
 	}
 	db, err := sql.Open(driver, dsn)
 	ts.Check(err)

@@ -33,7 +33,7 @@ type opener struct {
 
 func (o *opener) Flags(flags *pflag.FlagSet) {
 	o.flags = flags
-	flags.StringVar(&o.databaseURL, "database-url", "", "the ledger's database: postgres://…, sqlite:PATH or a path (SEQUENCER_DATABASE_URL)")
+	flags.StringVar(&o.databaseURL, "database-url", "", "the ledger's database: postgres://…, mysql://…, sqlite:PATH or a path (SEQUENCER_DATABASE_URL)")
 	flags.StringVar(&o.migrations, "migrations", "migrations", "directory of goose migrations; the default need not exist")
 	flags.StringVar(&o.operations, "operations", "operations", "directory of operations; the default need not exist")
 	flags.StringVar(&o.environment, "env", "", "the environment that operations are compared with (SEQUENCER_ENV, production)")

@@ -29,7 +29,7 @@ const (
 
 // Options is what a source may be told besides where its migrations are.
 type Options struct {
-	// Tx wraps a migration's transaction for the ledger: sqlite.Tx, postgres.SQLTx.
+	// Tx wraps a migration's transaction for the ledger: sqlite.Tx, postgres.SQLTx, mysql.Tx.
 	// Set it when db reaches the ledger's own database; that is what makes a
 	// migration transactional. Nil: the migrations live in another database.
 	Tx func(*sql.Tx) storage.Tx

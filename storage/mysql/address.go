@@ -80,7 +80,11 @@ func (s server) own(conns int) *sql.DB {
 }
 
 // plain is a pool as users have it: the settings are theirs, but for the isolation.
-func (s server) plain(conns int) *sql.DB { return pool(s.config.Clone(), conns) }
+func (s server) plain(conns int, several bool) *sql.DB {
+	cfg := s.config.Clone()
+	cfg.MultiStatements = cfg.MultiStatements || several
+	return pool(cfg, conns)
+}
 
 func pool(cfg *mysql.Config, conns int) *sql.DB {
 	db := sql.OpenDB(connector{cfg})

@@ -16,6 +16,7 @@ const (
 	deadlock        = 1213
 	tooManyRows     = 1242 // a subquery that may have one row has more
 	noSuchTable     = 1146
+	noSuchSavepoint = 1305
 )
 
 func code(err error) uint16 {
@@ -30,6 +31,10 @@ var errKeyTaken = errors.New("a key was taken meanwhile")
 
 // errMoved: a row changed between being read and being written.
 var errMoved = errors.New("the execution moved on meanwhile")
+
+// errEnded: the caller's transaction is none any more.
+var errEnded = errors.New("the transaction has ended: on MySQL and MariaDB a statement such as CREATE TABLE commits it;" +
+	" put that into a migration, or run the operation without a transaction")
 
 // again reports an error that says no more than that another transaction was in
 // the way.

@@ -292,15 +292,15 @@ func chunks(rows []storage.Execution) [][]storage.Execution {
 }
 
 // insertPlain writes the rows of plain requests for [gather.Gather], in a transaction
-// whose statements go in one message: insertion, one question that fails if any of
-// the requests is over already, and commit.
-func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution, first []int) (int, error) {
-	firsts := make(idList, len(first))
+// that is one message: insertion, a question that fails if any of the requests is over
+// already, and commit.
+func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution, first []int) (written int, _ error) {
+	firsts := make(idList, len(first)) // each tells for its request
 	for i, place := range first {
 		firsts[i] = rows[place].ID
 	}
-	seen := false
 	err := s.guarded(ctx, "enqueue", func(ctx context.Context) error {
+		written = len(rows)
 		err := s.attempt(ctx, time.Time{}, func(_ context.Context, q *session) error {
 			q.queueRows(rows, nil)
 			for _, part := range some(firsts) {
@@ -309,14 +309,11 @@ func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution, first
 			return nil
 		})
 		if c := code(err); c == duplicateKey || c == tooManyRows {
-			seen, err = true, nil
+			written, err = 0, nil
 		}
 		return err
 	})
-	if err != nil || seen {
-		return 0, err
-	}
-	return len(rows), nil
+	return written, err
 }
 
 // overFailsSQL is an error if a row is over. As [overSQL] it follows the insertion.

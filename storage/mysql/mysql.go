@@ -59,6 +59,9 @@ type Options struct {
 	// MaxConns bounds the connections of the store's own, and those of DB apart.
 	// 0 = 10 each.
 	MaxConns int
+	// MultiStatements lets DB take several statements in one text, as operations that
+	// are SQL files need. It also lets whoever can inject SQL add statements.
+	MultiStatements bool
 }
 
 const defaultConns = 10
@@ -100,7 +103,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.db = sync.OnceValue(func() *sql.DB {
 		s.dbUsed.Store(true)
-		return server.plain(conns)
+		return server.plain(conns, o.MultiStatements)
 	})
 	return s, nil
 }

@@ -55,38 +55,23 @@ const (
 (SELECT ` + liveColumns + ` FROM %[1]s WHERE %[3]s ORDER BY l.created_at %[4]s, l.id %[4]s LIMIT ?)
 UNION ALL
 (SELECT ` + historyColumns + ` FROM %[2]s WHERE %[3]s ORDER BY l.created_at %[4]s, l.id %[4]s LIMIT ?)`
-	fromLive       = `sequencer_live l`
-	fromHistory    = `sequencer_history l`
-	fromMarks      = `(SELECT execution_id FROM sequencer_marks WHERE mark = ? AND value IN (?)) m STRAIGHT_JOIN `
-	onMark         = ` ON l.id = m.execution_id`
-	ledLive        = fromMarks + fromLive + onMark
-	ledHistory     = fromMarks + fromHistory + onMark
-	byStateOfMark  = ` AND m.value = l.state`
-	ledByStateOnly = `(SELECT value, execution_id FROM sequencer_marks WHERE mark = ? AND value IN (?)) m STRAIGHT_JOIN ` + fromHistory + onMark + byStateOfMark
+	fromLive    = `sequencer_live l`
+	fromHistory = `sequencer_history l`
+	fromMarks   = `(SELECT value, execution_id FROM sequencer_marks WHERE mark = ? AND value IN (?)) m STRAIGHT_JOIN `
+	onMark      = ` ON l.id = m.execution_id`
+	ledLive     = fromMarks + fromLive + onMark
+	ledHistory  = fromMarks + fromHistory + onMark
+	ledByState  = ledHistory + ` AND l.state = m.value`
 )
 
 // Executions implements [storage.Reader].
 func (s *Store) Executions(ctx context.Context, f storage.Filter) ([]storage.Execution, error) {
 	found := []storage.Execution{}
-	c, err := conditions(&f)
+	query, args, limit, err := listing(&f)
 	if err != nil {
 		return found, explained("read executions", err)
 	}
-	limit := min(cmp.Or(f.Limit, defaultLimit), maxLimit)
-	live, history, order := fromLive, fromHistory, "DESC"
-	var liveArgs, historyArgs []any
-	if by, ok := leadOf(&f); ok {
-		live, history = ledLive, ledHistory
-		liveArgs = []any{text(by.mark), by.values}
-		historyArgs = liveArgs
-	} else if by, ok := stateLead(&f); ok && f.Name == "" {
-		history, historyArgs = ledByStateOnly, []any{text(by.mark), by.values}
-	}
-	if f.Oldest {
-		order = "ASC"
-	}
-	args := slices.Concat(liveArgs, c.args, []any{limit}, historyArgs, c.args, []any{limit})
-	err = s.read(ctx, "read executions", fmt.Sprintf(executionsSQL, live, history, c.String(), order), scanAll(&found), args...)
+	err = s.read(ctx, "read executions", query, scanAll(&found), args...)
 	slices.SortFunc(found, func(a, b storage.Execution) int {
 		n := cmp.Or(a.CreatedAt.Compare(b.CreatedAt), bytes.Compare(a.ID[:], b.ID[:]))
 		if !f.Oldest {
@@ -95,6 +80,29 @@ func (s *Store) Executions(ctx context.Context, f storage.Filter) ([]storage.Exe
 		return n
 	})
 	return found[:min(len(found), limit)], err
+}
+
+// listing is the query for a filter, of which half the arguments are for each part.
+func listing(f *storage.Filter) (query string, args []any, limit int, _ error) {
+	c, err := conditions(f)
+	if err != nil {
+		return "", nil, 0, err
+	}
+	limit = min(cmp.Or(f.Limit, defaultLimit), maxLimit)
+	live, history, order := fromLive, fromHistory, "DESC"
+	var liveArgs, historyArgs []any
+	if by, ok := leadOf(f); ok {
+		live, history = ledLive, ledHistory
+		liveArgs = []any{text(by.mark), by.values}
+		historyArgs = liveArgs
+	} else if by, ok := stateLead(f); ok && f.Name == "" {
+		history, historyArgs = ledByState, []any{text(by.mark), by.values}
+	}
+	if f.Oldest {
+		order = "ASC"
+	}
+	args = slices.Concat(liveArgs, c.args, []any{limit}, historyArgs, c.args, []any{limit})
+	return fmt.Sprintf(executionsSQL, live, history, c.String(), order), args, limit, nil
 }
 
 // readAttemptsSQL reads by the primary key.

@@ -94,13 +94,20 @@ func (q *session) queueNow() { q.queue(nowSQL, at(q.now)) }
 // the values in them.
 type connWire struct{ conn *sql.Conn }
 
-// maxMessage bounds a message, in bytes of its arguments. One that is larger, for a
-// single large value, goes alone: the driver can then send it in parts.
+// maxMessage bounds a message, in bytes of its arguments. A statement that is larger
+// goes alone: if it does not fit into a message either, with values that take twice
+// their room there, the driver sends them apart.
 const maxMessage = 2 << 20
 
 func (w connWire) send(ctx context.Context, all []statement) error {
 	for len(all) > 0 {
-		n, err := w.some(ctx, all)
+		n := 1
+		var err error
+		if weight(all[0].args) > maxMessage {
+			err = one(ctx, w.conn, &all[0])
+		} else {
+			n, err = w.some(ctx, all)
+		}
 		if err != nil {
 			return err
 		}
@@ -145,24 +152,31 @@ type sqlWire struct{ tx *sql.Tx }
 
 func (w sqlWire) send(ctx context.Context, all []statement) error {
 	for i := range all {
-		if err := w.one(ctx, &all[i]); err != nil {
+		if err := one(ctx, w.tx, &all[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w sqlWire) one(ctx context.Context, st *statement) error {
+// querier is a connection or a transaction.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// one sends a single statement.
+func one(ctx context.Context, to querier, st *statement) error {
 	var m message
 	m.spell(st)
 	if st.scan == nil {
-		done, err := w.tx.ExecContext(ctx, m.text.String(), m.args...)
+		done, err := to.ExecContext(ctx, m.text.String(), m.args...)
 		if err == nil && st.affected != nil {
 			*st.affected, err = done.RowsAffected()
 		}
 		return err
 	}
-	rows, err := w.tx.QueryContext(ctx, m.text.String(), m.args...)
+	rows, err := to.QueryContext(ctx, m.text.String(), m.args...)
 	if err != nil {
 		return err
 	}

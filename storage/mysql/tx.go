@@ -103,10 +103,18 @@ func (s *Store) FinishTx(ctx context.Context, tx storage.Tx, r storage.FinishReq
 
 // whole runs f so that nothing of it is left in the caller's transaction when it
 // fails half way, and the transaction can go on. After a deadlock it cannot: the
-// server has undone all of it.
+// server has undone all of it. Where a statement of the caller's has committed the
+// transaction, f would write outside of any: a savepoint that is gone at once tells.
 func (q *session) whole(ctx context.Context, f func() error) error {
 	q.queue("SAVEPOINT sequencer")
-	err := f()
+	q.queue("ROLLBACK TO SAVEPOINT sequencer")
+	err := q.flush(ctx)
+	if code(err) == noSuchSavepoint {
+		return errEnded
+	}
+	if err == nil {
+		err = f()
+	}
 	if err == nil {
 		q.queue("RELEASE SAVEPOINT sequencer")
 		err = q.flush(ctx)

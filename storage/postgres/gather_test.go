@@ -48,3 +48,36 @@ func TestCallersThatEnqueueTogetherDoNotSufferFromEachOther(t *testing.T) {
 		t.Errorf("%d rows, %v; want the one that is repeated and %d fresh ones", len(rows), err, callers/4)
 	}
 }
+
+// A repeat is told by its ids also when others share its statement, and when its
+// execution is over already.
+func TestARepeatOfWhatIsOverIsNotRunAgainWhenOthersShareItsStatement(t *testing.T) { // Q0.6
+	t.Parallel()
+	s := setUp(t, connect(t, testdb.Postgres(t)))
+	over := job("over")
+	if _, err := s.Enqueue(t.Context(), storage.EnqueueRequest{Executions: []storage.Execution{over}}); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, s, 1, 1)
+	const callers = 200
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			row := job("fresh")
+			if i%50 == 49 { // behind others
+				row = over
+			}
+			if _, err := s.Enqueue(t.Context(), storage.EnqueueRequest{Executions: []storage.Execution{row}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	rows, err := s.Executions(t.Context(), storage.Filter{Name: "over"})
+	if err != nil || len(rows) != 1 || rows[0].State != storage.Completed {
+		t.Errorf("%d rows of what is over, %v; want the one that is completed", len(rows), err)
+	}
+	if rows, err = s.Executions(t.Context(), storage.Filter{Name: "fresh", Limit: 1000}); err != nil || len(rows) != callers-callers/50 {
+		t.Errorf("%d fresh rows, %v; want %d", len(rows), err, callers-callers/50)
+	}
+}
