@@ -99,7 +99,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err := s.pool.PingContext(ctx); err != nil {
 		return nil, errors.Join(&unreachableError{server.config, err}, s.pool.Close())
 	}
-	s.gather, s.takers = gather.New(s.insertPlain), gather.NewTakers(s.takeAll)
+	s.gather, s.takers = gather.New(2, s.insertPlain), gather.NewTakers(s.takeAll)
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.db = sync.OnceValue(func() *sql.DB {
 		s.dbUsed.Store(true)

@@ -30,10 +30,12 @@ type Gather struct {
 	meet  together[*parcel]
 }
 
-// New makes a place to meet. Its calls have a context without end: whoever closes
-// the database ends them.
-func New(write Write) *Gather {
+// New makes a place to meet. So many calls are under way at a time: with two, one is
+// prepared while the other is waited for; with one, more callers share it. They have a
+// context without end: whoever closes the database ends them.
+func New(calls int, write Write) *Gather {
 	g := &Gather{write: write}
+	g.meet.calls = calls
 	g.meet.size = func(p *parcel) size { return size{len(p.rows), p.bytes} }
 	g.meet.send = g.send
 	return g

@@ -42,8 +42,9 @@ func NewTakers(all TakeAll) *Takers {
 		}
 	}
 	return &Takers{together[*taker]{
-		size: func(t *taker) size { return size{rows: len(t.request.Limits)} },
-		send: send,
+		calls: 2,
+		size:  func(t *taker) size { return size{rows: len(t.request.Limits)} },
+		send:  send,
 	}}
 }
 

@@ -1,10 +1,9 @@
 package gather
 
-import "sync"
-
-// maxCalls is how many calls are under way at a time: with two, one is prepared
-// while the other is waited for.
-const maxCalls = 2
+import (
+	"runtime"
+	"sync"
+)
 
 // size is how much of a call a parcel takes.
 type size struct{ rows, bytes int }
@@ -15,12 +14,13 @@ func (s size) fits(more size) bool {
 
 // together is where callers meet, whatever they bring.
 type together[P any] struct {
-	size func(P) size
-	send func([]P)
+	calls int // under way at a time
+	size  func(P) size
+	send  func([]P)
 
 	mu      sync.Mutex // guards the rest
 	waiting []P
-	calls   int // goroutines at work
+	working int // goroutines
 }
 
 // add hands a parcel over; send will tell its owner.
@@ -28,8 +28,8 @@ func (t *together[P]) add(p P) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.waiting = append(t.waiting, p)
-	if t.calls < maxCalls {
-		t.calls++
+	if t.working < t.calls {
+		t.working++
 		go t.run()
 	}
 }
@@ -41,6 +41,7 @@ func (t *together[P]) run() {
 			return
 		}
 		t.send(parcels)
+		runtime.Gosched() // who was told may come again at once, and then share the next call
 	}
 }
 
@@ -49,7 +50,7 @@ func (t *together[P]) take() []P {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.waiting) == 0 {
-		t.calls--
+		t.working--
 		return nil
 	}
 	n, all := 1, t.size(t.waiting[0])
