@@ -325,8 +325,11 @@ func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, nex
 		return a.verdict(ctx, o, why, nil)
 	}
 	wrote, err := a.commit(wctx, owned, o, next)
-	if err == nil {
+	switch {
+	case err == nil:
 		return a.verdict(ctx, o, why, &wrote)
+	case leaseOver(err):
+		return a.lostVerdict(ctx, err)
 	}
 	// S7.9: a commit error is a failed attempt, never a completed one.
 	end.err, end.result = fmt.Errorf("commit: %w", errors.Join(err, end.cause)), nil
@@ -356,6 +359,18 @@ func (a *Attempt) commit(ctx context.Context, owned storage.OwnedTx, o storage.O
 		return storage.Finished{}, errors.Join(err, owned.Rollback(ctx))
 	}
 	return wrote, owned.Commit(ctx)
+}
+
+// leaseOver reports that the store no longer takes this worker's word. The handler
+// did not fail, and what it wrote is gone: that is a lost attempt, for a rescuer to
+// record. An execution that was given to another worker already needs nobody.
+func leaseOver(err error) bool { return errors.Is(err, ErrLeaseLost) && !errors.Is(err, errFenced) }
+
+func (a *Attempt) lostVerdict(ctx context.Context, err error) engine.Verdict {
+	a.session.errs.set(a.exec.ID, err)
+	return engine.Verdict{Lost: err, Lingers: a.lingers, After: func(bool) {
+		a.seq.emit(ctx, a.event(EventFenced, func(e *Event) { e.Err = err }))
+	}}
 }
 
 // decide asks the pure step, and completes its outcome with what the ledger keeps
@@ -437,6 +452,9 @@ func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func(
 				return err
 			})
 		})
+	}
+	if leaseOver(err) {
+		return a.lostVerdict(ctx, err)
 	}
 	if errors.Is(err, migration.ErrApplied) { // by goose itself, or by a run that died before it could say so
 		err = nil

@@ -313,3 +313,45 @@ func TestASlowTransactionDoesNotCostTheLease(t *testing.T) {
 		}
 	})
 }
+
+func TestALeaseThatEndsBeforeTheCommitLosesTheAttemptAndFailsNothing_Q2_15_Q2_16(t *testing.T) {
+	t.Parallel()
+	onSQL(t, func(t *testing.T, l *sqlLab) {
+		op := sequencer.RegisterFuncOf(l.reg, "pay", func(ctx context.Context, _ count) error {
+			a := sequencer.Current(ctx)
+			rows, err := l.store.Executions(ctx, storage.Filter{IDPrefix: a.ID})
+			if err != nil {
+				return err
+			}
+			if a.Number == 1 { // somebody declares this worker dead
+				if err := l.store.Leave(ctx, rows[0].WorkerID); err != nil {
+					return err
+				}
+			}
+			tx, err := sequencer.Tx[*sql.Tx](ctx)
+			if err == nil {
+				_, err = tx.ExecContext(ctx, "INSERT INTO effects VALUES ('paid')")
+			}
+			return err
+		})
+		l.open()
+		l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 1)
+		// The quota leaves a claim to the handler's commit, which is refused with it, and
+		// none to the write that comes after.
+		if err := l.Work(t.Context(), sequencer.WorkerConfig{Slots: 1, MaxJobs: 2}); err != nil {
+			t.Fatal(err)
+		}
+		l.drain()
+		rows, err := l.store.Executions(t.Context(), storage.Filter{Name: "pay"})
+		if err != nil || len(rows) != 1 {
+			t.Fatal(len(rows), err)
+		}
+		if e := rows[0]; e.State != storage.Completed || e.Attempts() != 2 || e.Errors != 0 {
+			t.Errorf("%s after %d attempts and %d errors (%s); want completed by the second, and no error", e.State, e.Attempts(), e.Errors, e.LastError)
+		}
+		var paid int
+		if err := l.db.QueryRowContext(t.Context(), "SELECT count(*) FROM effects").Scan(&paid); err != nil || paid != 1 {
+			t.Errorf("paid %d times, %v; want once", paid, err)
+		}
+	})
+}

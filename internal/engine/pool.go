@@ -26,6 +26,9 @@ type Verdict struct {
 	Finished *storage.Finished
 	// After runs once the outcome is durable, or is void (applied false).
 	After func(applied bool)
+	// Lost is set when the store refused to record the outcome because the lease is
+	// over. Nothing is recorded then: whoever takes over from this worker decides.
+	Lost error
 	// Lingers, when set, is closed once a handler that was abandoned has ended after
 	// all. It keeps its slot until then (Q2.11).
 	Lingers <-chan struct{}
@@ -123,6 +126,7 @@ type run struct {
 	woken     int            // reasons to look again, counted
 	deadline  time.Time      // when a stopping pool loses patience
 	forced    bool           // attempts were cancelled with Shutdown
+	lost      error          // an attempt was told that the lease is over
 }
 
 type result struct {
@@ -172,6 +176,9 @@ func (r *run) loop(ctx context.Context) error {
 		case res := <-r.results:
 			r.take(res) //nolint:contextcheck // attempts outlive ctx by the grace period
 			r.drain()   //nolint:contextcheck // attempts outlive ctx by the grace period
+			if r.lost != nil {
+				return r.lost
+			}
 		case w := <-r.written:
 			r.writing--
 			r.recording -= len(w.outcomes)
@@ -485,9 +492,15 @@ func (r *run) take(res result) {
 	r.giveBack(res.reserved)
 	if res.asked > 0 {
 		r.heard(v.Finished != nil)
+		r.Quota.giveBack(res.asked)
 		if v.Finished != nil {
-			r.Quota.giveBack(res.asked - len(v.Finished.Claimed.Executions))
+			r.Quota.take(len(v.Finished.Claimed.Executions))
 		}
+	}
+	if v.Lost != nil {
+		r.lost = v.Lost
+		v.After(false)
+		return
 	}
 	if v.Finished == nil {
 		r.outcomes = append(r.outcomes, v.Outcome)

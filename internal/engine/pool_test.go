@@ -154,6 +154,33 @@ func TestLosingTheLeaseEndsAttemptsAtOnce(t *testing.T) {
 	})
 }
 
+func TestAnAttemptThatIsToldOfALostLeaseEndsThePoolAndRecordsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		suspects(t, store, 1, 1, 0)
+		w := storage.Worker{ID: storage.NewID(), Lease: 30 * time.Second}
+		told := false
+		err := engine.Hold(t.Context(), store, w, quiet, errCancelled, func(ctx context.Context, l *engine.Lease) error {
+			p := &engine.Pool{
+				Store: store, Lease: l, Queues: []string{"q"}, Slots: 4, Poll: time.Second, Shutdown: errShutdown,
+				Attempt: func(context.Context, context.CancelCauseFunc, *storage.Execution, func() *storage.ClaimRequest) engine.Verdict {
+					return engine.Verdict{Lost: storage.ErrLeaseLost, After: func(applied bool) { told = !applied }}
+				},
+				Over: func(context.Context, engine.Found) (bool, error) { return false, nil },
+			}
+			return p.Run(ctx, storage.Claimed{})
+		})
+		if !errors.Is(err, storage.ErrLeaseLost) || !told {
+			t.Errorf("the pool ended with %v, told of a void outcome: %v", err, told)
+		}
+		rows, err := store.Executions(t.Context(), storage.Filter{States: []storage.State{storage.Running}})
+		if err != nil || len(rows) != 1 {
+			t.Errorf("%d rows are left to be rescued, %v; want 1", len(rows), err)
+		}
+	})
+}
+
 func TestACancelledExecutionHearsOfItWithTheNextRenewal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
