@@ -110,7 +110,13 @@ func (s *Sequencer) freeDead(ctx context.Context, sess session, holder storage.I
 
 // rescue settles what dead workers held, and returns how many executions that were.
 func (s *Sequencer) rescue(ctx context.Context, sess session) (int, error) {
-	rows, err := engine.Rescue(ctx, s.store, sess.worker(), lost)
+	n, _, err := s.rescueNear(ctx, sess)
+	return n, err
+}
+
+// rescueNear is rescue for somebody who watches the neighbours after it.
+func (s *Sequencer) rescueNear(ctx context.Context, sess session) (int, engine.Neighbours, error) {
+	rows, near, err := engine.Rescue(ctx, s.store, sess.worker(), lost)
 	for _, row := range rows {
 		o := lost(row)
 		s.emit(ctx, Event{
@@ -118,7 +124,7 @@ func (s *Sequencer) rescue(ctx context.Context, sess session) (int, error) {
 			Reason: fmt.Sprintf("its worker died; it is now %s", o.State),
 		})
 	}
-	return len(rows), err
+	return len(rows), near, err
 }
 
 // pool serves private queues under a session until over says so. Nothing is ever

@@ -21,6 +21,9 @@ const (
 	blindPoll = 20 * time.Millisecond
 	// rescueEvery bounds how long a dead worker is not noticed once its lease is over.
 	rescueEvery = 5 * time.Second
+	// watchEvery is how often a worker looks whether its neighbours' processes are
+	// there. That asks no store.
+	watchEvery = time.Second
 	// rejoinPause is how long a worker that lost its lease waits before it joins anew.
 	rejoinPause = time.Second
 	// workerWrites is how many calls of the store a worker has under way at a time:
@@ -198,13 +201,13 @@ func (d *duty) run(ctx context.Context, sess session) error {
 	sess.abandoned = &d.abandoned
 	sess.errs, sess.ended = nil, nil // they would grow for as long as the worker works
 	// Before anything is claimed, and before nothing to do can be a reason to end.
-	d.lookAround(ctx, sess)
+	near := d.lookAround(ctx, sess)
 	wake := make(chan struct{}, 1)
 	tasks, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		d.tend(tasks, sess)
+		d.tend(tasks, sess, near)
 	}()
 	watched := make(chan struct{})
 	go func() {
@@ -284,20 +287,27 @@ func (d *duty) watch(ctx context.Context, wake chan<- struct{}) {
 }
 
 // lookAround asks the guards, and takes over from workers that died.
-func (d *duty) lookAround(ctx context.Context, sess session) {
+func (d *duty) lookAround(ctx context.Context, sess session) engine.Neighbours {
 	d.ask(ctx)
-	if _, err := d.s.rescue(ctx, sess); err != nil && ctx.Err() == nil {
+	_, near, err := d.s.rescueNear(ctx, sess)
+	if err != nil && ctx.Err() == nil {
 		d.s.cfg.Logger.WarnContext(ctx, "looking after dead workers", keyError, err)
 	}
+	return near
 }
 
 // tend does what has to be done beside the work, until ctx ends: look around again,
-// and delete what is old.
-func (d *duty) tend(ctx context.Context, sess session) {
+// at once when a neighbour's process is gone, and delete what is old.
+func (d *duty) tend(ctx context.Context, sess session, near engine.Neighbours) {
 	every := min(rescueEvery, d.s.cfg.Lease/2)
 	pruned := time.Now().Add(-pruneEvery + time.Minute) // the first time a minute from now
-	for sleep(ctx, every) {
-		d.lookAround(ctx, sess)
+	looked := time.Now()
+	for sleep(ctx, min(watchEvery, every)) {
+		if time.Since(looked) < every && !near.Died() {
+			continue
+		}
+		looked = time.Now()
+		near = d.lookAround(ctx, sess)
 		if time.Since(pruned) >= pruneEvery {
 			pruned = time.Now()
 			if _, err := d.s.prune(ctx, sess); err != nil && ctx.Err() == nil {

@@ -27,10 +27,12 @@ func Self() Identity {
 // Gone reports whether the process other is proved dead by looking from here.
 // False means alive or unknown: then only a lease can tell.
 func (i Identity) Gone(other Identity) bool {
-	if i.Boot == "" || other.Boot != i.Boot || other.Start == "" || other.PID == 0 {
-		return false
-	}
-	return startOf(other.PID) != other.Start
+	return i.Sees(other) && startOf(other.PID) != other.Start
+}
+
+// Sees reports whether looking from here can tell what becomes of the process other.
+func (i Identity) Sees(other Identity) bool {
+	return i.Boot != "" && other.Boot == i.Boot && other.Start != "" && other.PID != 0
 }
 
 // String names the process for people.
