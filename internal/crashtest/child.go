@@ -19,7 +19,7 @@ import (
 )
 
 // childLimit ends a child that hangs, and with it the test that waits for it.
-const childLimit = time.Minute
+const childLimit = 5 * time.Minute
 
 // Child is a process that runs a program.
 type Child struct {
@@ -169,6 +169,9 @@ func (c *Child) AwaitPoint(point string) { c.tb.Helper(); c.await(passed, point)
 // AwaitNote returns when the child has noted a text.
 func (c *Child) AwaitNote(text string) { c.tb.Helper(); c.await(noted, text) }
 
+// Noted waits like AwaitNote, and is false when the child ends without it.
+func (c *Child) Noted(text string) bool { return c.hear(noted, text) }
+
 func (c *Child) await(kind, text string) {
 	c.tb.Helper()
 	if !c.hear(kind, text) {
@@ -209,6 +212,9 @@ func (e End) Answer(tb testing.TB, v any) {
 		tb.Fatal(err)
 	}
 }
+
+// Answered reports whether the program came to its end.
+func (e End) Answered() bool { return e.answer != nil }
 
 func (e End) describe() string {
 	return fmt.Sprintf("killed: %v, after %s, points %q, log:\n%s", e.Killed, e.Took, e.Points, e.Log)

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	crashtest.Main(m, map[string]crashtest.Program{"deploy": runDeploy})
+	crashtest.Main(m, map[string]crashtest.Program{"deploy": runDeploy, "work": runShift, "dispatch": runDispatch})
 }
 
 // atOnce is far below the lease of 30 s and far above what a run takes: a run that

@@ -139,6 +139,16 @@ func leaveOut(tb testing.TB, backend, variable string, cause error) {
 	tb.Skipf("left out: %s cannot be reached; run make test, or set %s\n%v", backend, variable, cause)
 }
 
+// LeaveOut ends a test that lacks something of a backend but its server: loudly where the backend is required.
+func LeaveOut(tb testing.TB, backend string, cause error) {
+	tb.Helper()
+	if required(os.Getenv(requireVar), backend) {
+		tb.Fatalf("%s is required: run make test, which installs what is missing\n%v", backend, cause)
+		return
+	}
+	tb.Skipf("left out, for want of something of %s; run make test\n%v", backend, cause)
+}
+
 func required(list, backend string) bool {
 	names := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
 	return slices.Contains(names, "all") || slices.Contains(names, backend)

@@ -1,0 +1,62 @@
+//go:build linux
+
+package crashtest_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/crashtest"
+)
+
+// through is a shift whose workers reach the server by a proxy; the test does not.
+func through(t *testing.T, s shift, host string) (shift, *crashtest.Proxy) {
+	t.Helper()
+	proxy := crashtest.NewProxy(t, host)
+	if !strings.Contains(s.Place.Address, host) {
+		t.Fatalf("the address does not name %s", host)
+	}
+	s.Place.Address = strings.Replace(s.Place.Address, host, proxy.Host, 1)
+	return s, proxy
+}
+
+func TestCrashOfConnectionsThatDropStallAndBreakOffLosesNothing_Q0_6_Q2_16(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	onBackends(t, withServer, func(t *testing.T, b backend) {
+		random := rand.New(rand.NewPCG(seed, 3))
+		s, _, host := privately(t, b)
+		s.dispatch(t, mixture(random, many(), 20_000), sequencer.Tries(50))
+		bad, proxy := through(t, s, host)
+		f := fleet{shift: bad, from: s.Place, mayFail: true}
+		did := map[string]int{}
+		began := time.Now()
+		f.serve(t, func(int) {
+			proxy.Resume()
+			switch random.IntN(12) {
+			case 0:
+				did["drop"] += proxy.Drop()
+			case 1:
+				did["cut"] += proxy.Cut(random.IntN(4000))
+			case 2:
+				did["stall"] += proxy.Stall()
+			default:
+			}
+		})
+		took := time.Since(began)
+		c := count(t, s, nil, "error")
+		t.Logf("%s: %d executions, connections: %v, %d executions with failed attempts, in %s: %v", b.name, len(c.rows), did, len(c.log), took.Round(time.Millisecond), c.states())
+		if n := c.ended("completed"); n != many() {
+			t.Errorf("%d completed, want %d", n, many())
+		}
+		for _, kind := range []string{"drop", "cut", "stall"} {
+			if did[kind] == 0 && !testing.Short() {
+				t.Errorf("no connection was made to %s: that shows nothing", kind)
+			}
+		}
+	})
+}

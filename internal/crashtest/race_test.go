@@ -1,0 +1,5 @@
+//go:build linux && race
+
+package crashtest_test
+
+const underRace = true
