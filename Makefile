@@ -65,9 +65,9 @@ race: ## look for rare failures: tests three times over, race detector (PKG=./in
 conformance: ## the suite that every backend must pass, by name
 	@$(SERVICES) && $(GO) test -race -count=1 -v -run Conformance ./storage/...
 
-# Without the race detector, under which (in "make test") the fleets of workers have less to do.
+# Without the race detector, under which (in "make test") fleets of workers have less to do; many tests wait for a lease.
 crash: ## the tests that kill worker processes and look at what is left
-	@$(SERVICES) && $(TESTSUM) -count=1 -run Crash ./...
+	@$(SERVICES) && $(TESTSUM) -count=1 -parallel=6 -run Crash ./...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@found=$$(grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . || true); \

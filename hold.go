@@ -110,13 +110,13 @@ func (s *Sequencer) freeDead(ctx context.Context, sess session, holder storage.I
 
 // rescue settles what dead workers held, and returns how many executions that were.
 func (s *Sequencer) rescue(ctx context.Context, sess session) (int, error) {
-	n, _, err := s.rescueNear(ctx, sess)
+	n, _, err := s.rescueAs(ctx, sess.worker())
 	return n, err
 }
 
-// rescueNear is rescue for somebody who watches the neighbours after it.
-func (s *Sequencer) rescueNear(ctx context.Context, sess session) (int, engine.Neighbours, error) {
-	rows, near, err := engine.Rescue(ctx, s.store, sess.worker(), lost)
+// rescueAs also says which neighbours can be watched from then on.
+func (s *Sequencer) rescueAs(ctx context.Context, worker storage.ID) (int, engine.Neighbours, error) {
+	rows, near, err := engine.Rescue(ctx, s.store, worker, lost)
 	for _, row := range rows {
 		o := lost(row)
 		s.emit(ctx, Event{

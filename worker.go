@@ -205,14 +205,16 @@ func (d *duty) run(ctx context.Context, sess session) error {
 	sess.abandoned = &d.abandoned
 	sess.errs, sess.ended = nil, nil // they would grow for as long as the worker works
 	// Before anything is claimed, and before nothing to do can be a reason to end.
-	near := d.lookAround(ctx, sess)
+	r := &rescuer{s: d.s}
+	defer r.end(ctx)
+	near := d.lookAround(ctx, r)
 	wake := make(chan struct{}, 1)
 	tasks, stop := context.WithCancel(ctx)
 	ticked := d.tick(tasks, sess)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		d.tend(tasks, sess, near)
+		d.tend(tasks, sess, r, near)
 	}()
 	watched := make(chan struct{})
 	go func() {
@@ -293,9 +295,9 @@ func (d *duty) watch(ctx context.Context, wake chan<- struct{}) {
 }
 
 // lookAround asks the guards, and takes over from workers that died.
-func (d *duty) lookAround(ctx context.Context, sess session) engine.Neighbours {
+func (d *duty) lookAround(ctx context.Context, r *rescuer) engine.Neighbours {
 	d.ask(ctx)
-	_, near, err := d.s.rescueNear(ctx, sess)
+	near, err := r.look(ctx)
 	if err != nil && ctx.Err() == nil {
 		d.s.cfg.Logger.WarnContext(ctx, "looking after dead workers", keyError, err)
 	}
@@ -304,7 +306,7 @@ func (d *duty) lookAround(ctx context.Context, sess session) engine.Neighbours {
 
 // tend does what has to be done beside the work, until ctx ends: look around again,
 // at once when a neighbour's process is gone, and delete what is old.
-func (d *duty) tend(ctx context.Context, sess session, near engine.Neighbours) {
+func (d *duty) tend(ctx context.Context, sess session, r *rescuer, near engine.Neighbours) {
 	every := min(rescueEvery, d.s.cfg.Lease/2)
 	pruned := time.Now().Add(-pruneEvery + time.Minute) // the first time a minute from now
 	looked := time.Now()
@@ -313,7 +315,7 @@ func (d *duty) tend(ctx context.Context, sess session, near engine.Neighbours) {
 			continue
 		}
 		looked = time.Now()
-		near = d.lookAround(ctx, sess)
+		near = d.lookAround(ctx, r)
 		if time.Since(pruned) >= pruneEvery {
 			pruned = time.Now()
 			if _, err := d.s.prune(ctx, sess); err != nil && ctx.Err() == nil {

@@ -474,3 +474,72 @@ func TestInputThatDoesNotDecodeAnyMoreFailsAndSaysSo(t *testing.T) {
 		l.wantStates(map[string]int{"mail completed": 3, "mail failed": 6})
 	})
 }
+
+// unlucky is a store that loses one answer of a rescue, or refuses to record what it found.
+type unlucky struct {
+	storage.Store
+	rescue, finish atomic.Bool // the next one
+}
+
+var errUnlucky = errors.New("connection reset")
+
+func (u *unlucky) Rescue(ctx context.Context, r storage.RescueRequest) ([]storage.Execution, error) {
+	rows, err := u.Store.Rescue(ctx, r)
+	if len(rows) > 0 && u.rescue.CompareAndSwap(true, false) {
+		return nil, errUnlucky
+	}
+	return rows, err
+}
+
+func (u *unlucky) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
+	for _, o := range r.Outcomes {
+		if o.Losses > 0 && u.finish.CompareAndSwap(true, false) {
+			return storage.Finished{}, errUnlucky
+		}
+	}
+	return u.Store.Finish(ctx, r)
+}
+
+func TestARescueThatWasCutOffIsMadeAgainWhileTheWorkerLives(t *testing.T) {
+	t.Parallel()
+	for name, unluck := range map[string]func(*unlucky){
+		"Q2.16 after taking over":    func(u *unlucky) { u.rescue.Store(true) },
+		"Q2.16 before recording":     func(u *unlucky) { u.finish.Store(true) },
+		"Q2.16 control: no ill luck": func(*unlucky) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t)
+				op := sequencer.RegisterFuncOf(l.reg, "mail", func(ctx context.Context, _ count) error {
+					l.note(fmt.Sprint(sequencer.Current(ctx).Number))
+					return nil
+				})
+				l.open()
+				l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 1)
+				dead := storage.Worker{ID: storage.NewID(), Lease: time.Second}
+				if err := l.store.Join(t.Context(), dead); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := l.store.Claim(t.Context(), storage.ClaimRequest{Worker: dead.ID, Queues: []string{"default"}, Limit: 1}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Second) // sleep: inside a bubble; the lease runs out
+				store := &unlucky{Store: l.store}
+				unluck(store)
+				l.store = store
+				l.open()
+				if err := l.Work(t.Context(), sequencer.WorkerConfig{MaxTime: time.Minute}); err != nil {
+					t.Fatal(err)
+				}
+				if got := l.done(); !slices.Equal(got, []string{"2"}) {
+					t.Errorf("attempts %v were made, want the second", got)
+				}
+				rows, err := l.store.Executions(t.Context(), storage.Filter{})
+				if err != nil || len(rows) != 1 || rows[0].State != storage.Completed || rows[0].Attempts() != 2 {
+					t.Errorf("%+v, %v; want it completed by its second attempt", rows, err)
+				}
+			})
+		})
+	}
+}

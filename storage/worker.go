@@ -7,7 +7,7 @@ import "time"
 // as long as its lease.
 type Worker struct {
 	ID       ID            `json:"id"`
-	Purpose  string        `json:"purpose"` // process, work, execute, rollback, retry, resolve
+	Purpose  string        `json:"purpose"` // process, work, rescue, execute, rollback, retry, resolve
 	Actor    string        `json:"actor"`
 	Hostname string        `json:"host"`
 	Boot     string        `json:"boot,omitempty"`    // boot id and pid namespace: equal means a pid can be compared; "" = unknown

@@ -96,7 +96,6 @@ func onBackends(t *testing.T, suits func(backend) bool, test func(t *testing.T, 
 }
 
 func every(backend) bool                { return true }
-func withTables(b backend) bool         { return b.tables }
 func withServer(b backend) bool         { return b.private != nil }
 func (b backend) at(t *testing.T) place { t.Helper(); return place{b.name, b.fresh(t)} }
 

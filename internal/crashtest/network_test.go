@@ -23,6 +23,7 @@ func through(t *testing.T, s shift, host string) (shift, *crashtest.Proxy) {
 	return s, proxy
 }
 
+// Workers are killed too, so that what is cut off is a rescue as well.
 func TestCrashOfConnectionsThatDropStallAndBreakOffLosesNothing_Q0_6_Q2_16(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -32,7 +33,7 @@ func TestCrashOfConnectionsThatDropStallAndBreakOffLosesNothing_Q0_6_Q2_16(t *te
 		s, _, host := privately(t, b)
 		s.dispatch(t, mixture(random, many(), 20_000), sequencer.Tries(50))
 		bad, proxy := through(t, s, host)
-		f := fleet{shift: bad, from: s.Place, mayFail: true}
+		f := fleet{shift: bad, from: s.Place, random: random, mayFail: true}
 		did := map[string]int{}
 		began := time.Now()
 		f.serve(t, func(int) {
@@ -48,8 +49,8 @@ func TestCrashOfConnectionsThatDropStallAndBreakOffLosesNothing_Q0_6_Q2_16(t *te
 			}
 		})
 		took := time.Since(began)
-		c := count(t, s, nil, "error")
-		t.Logf("%s: %d executions, connections: %v, %d executions with failed attempts, in %s: %v", b.name, len(c.rows), did, len(c.log), took.Round(time.Millisecond), c.states())
+		c := count(t, s, f.gone, "error")
+		t.Logf("%s: %d executions, connections: %v, %d processes killed, %d executions with failed attempts, in %s: %v", b.name, len(c.rows), did, len(f.gone), len(c.log), took.Round(time.Millisecond), c.states())
 		if n := c.ended("completed"); n != many() {
 			t.Errorf("%d completed, want %d", n, many())
 		}

@@ -39,7 +39,7 @@ type Server struct {
 	answer func(ctx context.Context) error
 
 	cmd  *exec.Cmd
-	over chan error
+	over chan struct{} // closed when it has ended
 }
 
 // newServer makes the directory and finds the port; serve does the rest. account is
@@ -51,7 +51,7 @@ func newServer(tb testing.TB, backend, account string) (*Server, *syscall.Creden
 		testdb.LeaveOut(tb, backend, fmt.Errorf("as root, a server of one's own needs its user: %w", err))
 	}
 	// Not tb.TempDir, which only root could enter.
-	dir, err := os.MkdirTemp("", "sequencer-crash-")
+	dir, err := os.MkdirTemp("", "sequencer-crash-") //nolint:usetesting // see above
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -79,8 +79,11 @@ func freeHost(tb testing.TB) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	host := l.Addr().String()
+	if err := l.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return host
 }
 
 func (s *Server) port() string { return s.Host[strings.LastIndexByte(s.Host, ':')+1:] }
@@ -123,8 +126,11 @@ func (s *Server) start() {
 	if err := cmd.Start(); err != nil {
 		s.tb.Fatal(err)
 	}
-	over := make(chan error, 1)
-	go func() { over <- cmd.Wait() }()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = cmd.Wait() // it is killed, mostly
+	}()
 	s.cmd, s.over = cmd, over
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.tb.Context()), serverLimit)
 	defer cancel()
@@ -134,8 +140,8 @@ func (s *Server) start() {
 			return
 		}
 		select {
-		case ended := <-over:
-			s.tb.Fatalf("%s ended: %v, %v\n%s", cmd.Path, ended, err, s.log())
+		case <-over:
+			s.tb.Fatalf("%s: %s, %v\n%s", cmd.Path, cmd.ProcessState, err, s.log())
 		case <-ctx.Done():
 			s.tb.Fatalf("%s does not answer: %v\n%s", cmd.Path, err, s.log())
 		case <-time.After(20 * time.Millisecond):
@@ -239,7 +245,7 @@ func (s *Server) talk(ctx context.Context, say string, listen func(*bufio.Reader
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
 	}

@@ -4,7 +4,6 @@ package crashtest_test
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -56,20 +55,6 @@ func count(t *testing.T, s shift, gone map[int]bool, errors ...string) *tally {
 				t.Errorf("%s %s (%s): %s", c.rows[i].Name, c.rows[i].ID, c.rows[i].State, problem)
 			}
 		}
-	}
-	if wrong > 0 {
-		within(t, s.Place, func(l *ledger) {
-			ids := map[storage.ID]bool{}
-			for _, log := range c.log {
-				for _, a := range log {
-					ids[a.WorkerID] = true
-				}
-			}
-			workers, _ := l.Workers(t.Context(), slices.Collect(maps.Keys(ids))...)
-			for _, w := range workers {
-				t.Logf("worker %s pid %d joined %s until %s left %s dead %v", w.ID, w.PID, w.JoinedAt.Format(time.StampMilli), w.LeaseUntil.Format(time.StampMilli), w.LeftAt.Format(time.StampMilli), w.Dead)
-			}
-		})
 	}
 	if wrong > 20 {
 		t.Errorf("and %d more", wrong-20)

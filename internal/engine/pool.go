@@ -188,6 +188,9 @@ func (r *run) loop(ctx context.Context) error {
 		case res := <-r.results:
 			r.take(res) //nolint:contextcheck // attempts outlive ctx by the grace period
 			r.drain()   //nolint:contextcheck // attempts outlive ctx by the grace period
+			if r.lost != nil {
+				return r.lost
+			}
 		case w := <-r.written:
 			r.writing--
 			r.recording -= len(w.outcomes)
