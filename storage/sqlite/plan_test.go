@@ -35,6 +35,7 @@ func TestHotQueriesUseTheirIndexes(t *testing.T) {
 		"finish, clean":        {finishClean, ""},
 		"claim a few":          {claimNext, "INDEX sequencer_executions_claimable (queue=? AND priority=? AND due_at<?)"},
 		"take one":             {takeOne, ""},
+		"take next":            {takeNext, ""},
 		"edges from":           {leaving, ""},
 		"checkpoint":           {saveCheckpoint, ""},
 		"key holder":           {keyHolder, "sequencer_executions_unique"},
