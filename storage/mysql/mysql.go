@@ -174,7 +174,7 @@ func (s *Store) attempt(ctx context.Context, now time.Time, f func(context.Conte
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // it goes back to the pool, or is broken
+	defer conn.Close() // it goes back to the pool, or is broken
 	q := &session{wire: connWire{conn}, now: micro(now)}
 	q.begin()
 	if err = f(ctx, q); err == nil {
@@ -205,6 +205,6 @@ func (s *Store) ask(ctx context.Context, f func(*session) error) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // it goes back to the pool, or is broken
+	defer conn.Close() // it goes back to the pool, or is broken
 	return f(&session{wire: connWire{conn}})
 }

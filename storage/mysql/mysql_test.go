@@ -343,7 +343,7 @@ func TestATransactionThatItsOwnStatementHasCommittedIsRefused(t *testing.T) { //
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // of what is none
+	defer tx.Rollback()
 	if _, err := tx.ExecContext(t.Context(), "CREATE TABLE theirs (n INT)"); err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +369,7 @@ func TestEnqueueTxSeesAKeyThatWasTakenSinceItsTransactionBegan(t *testing.T) { /
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // nothing to keep
+	defer tx.Rollback()
 	var n int
 	if err := tx.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM sequencer_live").Scan(&n); err != nil || n != 0 {
 		t.Fatalf("%d rows, %v", n, err)
