@@ -8,7 +8,8 @@
 // holds what is pending or running, sequencer_history what is over, and an end moves
 // a row from the one to the other, so the part that claims walk stays as small as the
 // work that is left. A rollback changes the history row; an operator's retry moves it
-// back. The schema says how lanes and marks stand in for partial indexes.
+// back. The schema says how holders and marks stand in for partial indexes, which
+// neither server has.
 //
 // # Clock
 //
