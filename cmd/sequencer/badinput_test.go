@@ -133,6 +133,11 @@ var badInputs = []badInput{
 		says: []string{`connect to postgres at 127.0.0.1:1, database "ledger"`, `hint: check that the server runs there`},
 	},
 	{
+		name: "unreachable MySQL server",
+		url:  "mysql://me:secret@127.0.0.1:1/ledger",
+		says: []string{`connect to mysql at 127.0.0.1:1, database "ledger"`, `hint: check that the server runs there`},
+	},
+	{
 		name:  "read-only file",
 		on:    "sqlite",
 		used:  true,

@@ -134,13 +134,11 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 	}
 	flows := slices.ContainsFunc(f.notes, func(n note) bool { return n.ends() })
 	claims := r.Claim != nil
-	if claims && !flows { // nothing stands between: it travels together
-		if err := f.take(ctx, q); err != nil {
-			return err
-		}
-		claims = false
+	send := q.flush
+	if claims && !flows && r.Claim.Limit > 0 && len(r.Claim.Queues) > 0 { // nothing stands between: a claim that asks sends it too
+		send, claims = func(ctx context.Context) error { return f.take(ctx, q) }, false
 	}
-	if err := q.flush(ctx); err != nil {
+	if err := send(ctx); err != nil {
 		return err
 	}
 	if r.Claim != nil && !alive {

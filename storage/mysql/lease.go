@@ -37,9 +37,10 @@ func (s *Store) Join(ctx context.Context, w storage.Worker) error {
 	})
 }
 
-// presentSQL locks a worker whose lease is not over, by primary key; renewSQL then
-// extends it. Race: a rescuer that declares it dead takes the same lock, so one of the
-// two sees what the other wrote.
+// leasedSQL locks a worker whose lease is not over, by primary key; renewSQL then
+// extends it, by what it has just set: assignments are made from left to right. Race:
+// a rescuer that declares it dead takes the same lock, so one of the two sees what the
+// other wrote.
 const (
 	leasedSQL = aliveSQL + ` FOR UPDATE`
 	renewSQL  = `

@@ -8,7 +8,8 @@
 // holds what is pending or running, sequencer_history what is over, and an end moves
 // a row from the one to the other, so the part that claims walk stays as small as the
 // work that is left. A rollback changes the history row; an operator's retry moves it
-// back. The schema says how lanes and marks stand in for partial indexes.
+// back. The schema says how holders and marks stand in for partial indexes, which
+// neither server has.
 //
 // # Clock
 //
@@ -175,7 +176,7 @@ func (s *Store) attempt(ctx context.Context, now time.Time, f func(context.Conte
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // it goes back to the pool, or is broken
+	defer conn.Close() // it goes back to the pool, or is broken
 	q := &session{wire: connWire{conn}, now: micro(now)}
 	q.begin()
 	if err = f(ctx, q); err == nil {
@@ -206,6 +207,6 @@ func (s *Store) ask(ctx context.Context, f func(*session) error) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // it goes back to the pool, or is broken
+	defer conn.Close() // it goes back to the pool, or is broken
 	return f(&session{wire: connWire{conn}})
 }

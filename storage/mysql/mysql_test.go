@@ -3,6 +3,7 @@ package mysql_test
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -343,7 +344,7 @@ func TestATransactionThatItsOwnStatementHasCommittedIsRefused(t *testing.T) { //
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // of what is none
+	defer tx.Rollback()
 	if _, err := tx.ExecContext(t.Context(), "CREATE TABLE theirs (n INT)"); err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +370,7 @@ func TestEnqueueTxSeesAKeyThatWasTakenSinceItsTransactionBegan(t *testing.T) { /
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // nothing to keep
+	defer tx.Rollback()
 	var n int
 	if err := tx.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM sequencer_live").Scan(&n); err != nil || n != 0 {
 		t.Fatalf("%d rows, %v", n, err)
@@ -383,4 +384,73 @@ func TestEnqueueTxSeesAKeyThatWasTakenSinceItsTransactionBegan(t *testing.T) { /
 	if want := (storage.Receipt{ID: b.ID, Duplicate: true, HolderID: a.ID}); err != nil || done.Receipts[0] != want {
 		t.Errorf("receipts %+v, %v; want %+v", done.Receipts, err, want)
 	}
+}
+
+// Whoever closes connections, a server that restarts or a firewall, costs at most the
+// calls under way.
+func TestConnectionsThatTheServerHasClosedAreReplaced(t *testing.T) {
+	t.Parallel()
+	url := testdb.MySQL(t)
+	s := setUp(t, connect(t, url))
+	enqueue(t, s, 10)
+	killed := 0
+	admin := connect(t, url).DB()
+	rows, err := admin.QueryContext(t.Context(), `SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := admin.ExecContext(t.Context(), fmt.Sprintf("KILL CONNECTION %d", id)); err != nil && !strings.Contains(err.Error(), "1094") { // gone by itself
+			t.Fatal(err)
+		}
+		killed++
+	}
+	if err := rows.Err(); err != nil || killed == 0 {
+		t.Fatalf("%d connections were closed, %v", killed, err)
+	}
+	w := worker(t, s)
+	got, err := s.Claim(t.Context(), storage.ClaimRequest{Worker: w, Queues: []string{"default"}, Limit: 10})
+	if err != nil || len(got.Executions) != 10 {
+		t.Errorf("claimed %d, %v; want 10", len(got.Executions), err)
+	}
+}
+
+// A transaction that another one stands in the way of is tried again, not told of.
+func TestTransactionsThatStandInEachOthersWayAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	s := ledger(t)
+	const rounds = 20
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for range rounds {
+				a, b := job("a"), job("b")
+				a.UniqueKey, b.UniqueKey = "one", "two"
+				if i%2 == 1 {
+					a.UniqueKey, b.UniqueKey = b.UniqueKey, a.UniqueKey
+				}
+				if _, err := s.Enqueue(t.Context(), storage.EnqueueRequest{Executions: []storage.Execution{a, b}}); err != nil {
+					t.Error(err)
+				}
+				w := worker(t, s)
+				got, err := s.Claim(t.Context(), storage.ClaimRequest{Worker: w, Queues: []string{"default"}, Limit: 2})
+				if err != nil {
+					t.Error(err)
+				}
+				r := storage.FinishRequest{Worker: w}
+				for _, e := range got.Executions {
+					r.Outcomes = append(r.Outcomes, storage.Outcome{ID: e.ID, Delivery: e.Delivery, State: storage.Completed})
+				}
+				if _, err := s.Finish(t.Context(), r); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
