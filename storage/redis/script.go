@@ -49,6 +49,7 @@ var (
 	renewScript      = newScript(false, "", "renew")
 	takeScript       = newScript(true, "", "take")
 	openScript       = newScript(false, "", "open")
+	timeScript       = newScript(false, " flags=no-writes", "time")
 	rowsScript       = newScript(false, " flags=no-writes", "record", "rows")
 )
 
@@ -108,6 +109,13 @@ func (s *Store) verb(ctx context.Context, sc *script, args ...any) (string, []an
 			return "", nil, errors.Join(errGated, err)
 		}
 	}
+}
+
+// time is the instant of the server.
+func (s *Store) time(ctx context.Context) (time.Time, error) {
+	answer, err := s.eval(ctx, &timeScript)
+	micro, _ := answer.(int64)
+	return instant(micro), err
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
