@@ -36,7 +36,7 @@ const (
 
 // apartFrom is how long an input must be to stand apart, so that a claim can bound
 // what it reads.
-const apartFrom = 16 << 10
+const apartFrom = 4 << 10
 
 // parts are the hashes of what stands apart, in the order of a record.
 var parts = []struct {
@@ -320,13 +320,10 @@ func (d *decoder) record(r *row) {
 	e := &r.Execution
 	e.ID = d.id()
 	flags := d.moving(r)
-	fixed := decoder{b: d.take(int(d.uint32())), err: d.err, texts: d.texts}
 	r.keyless = flags&flagKeyless != 0
+	fixed := decoder{b: d.take(int(d.uint32())), err: d.err, texts: d.texts}
 	fixed.fixed(e, flags)
-	d.texts = fixed.texts
-	if d.err == nil {
-		d.err = fixed.err
-	}
+	d.texts, d.err = fixed.texts, fixed.err
 	for _, p := range parts {
 		if flags&p.flag != 0 {
 			r.setPart(p.flag, d.take(int(d.uint32())))

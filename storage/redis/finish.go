@@ -39,6 +39,7 @@ type finishing struct {
 	request       *storage.FinishRequest
 	outcomes      []byte
 	queues, stats texts
+	numbers       map[statistic]uint32 // in stats
 	arrivals      wake.Arrivals
 }
 
@@ -155,25 +156,35 @@ func lane(e *storage.Execution) string {
 
 // stat numbers what the outcome adds to, 0 for nothing.
 func (f *finishing) stat(o *storage.Outcome, of *storage.Execution) uint32 {
-	name, counts := statName(o, of)
-	if !counts {
+	s := statisticOf(o, of)
+	if s == (statistic{}) {
 		return 0
 	}
-	return f.stats.number(name)
+	if n, known := f.numbers[s]; known {
+		return n
+	}
+	if f.numbers == nil {
+		f.numbers = map[statistic]uint32{}
+	}
+	f.numbers[s] = f.stats.number(s.String())
+	return f.numbers[s]
 }
 
-// statName names the statistic that an outcome adds to. A delivery that cost no
-// attempt is no retry.
-func statName(o *storage.Outcome, of *storage.Execution) (string, bool) {
-	ending := string(o.State)
+// statistic is what an outcome adds to.
+type statistic struct{ queue, name, ending string }
+
+func (s statistic) String() string { return s.queue + "\x00" + s.name + "\x00" + s.ending }
+
+// statisticOf returns none for a delivery that cost no attempt: it is no retry.
+func statisticOf(o *storage.Outcome, of *storage.Execution) statistic {
+	s := statistic{storage.StatQueue(of.Kind, of.Queue), of.Name, string(o.State)}
 	if o.State == storage.Pending {
-		if o.Excuse {
-			return "", false
-		}
-		ending = "retried"
+		s.ending = "retried"
 	}
-	queue := storage.StatQueue(of.Kind, of.Queue)
-	return queue + "\x00" + of.Name + "\x00" + ending, queue != ""
+	if s.queue == "" || o.State == storage.Pending && o.Excuse {
+		return statistic{}
+	}
+	return s
 }
 
 // appendFailure encodes an attempt, but for what the script puts in front of it.

@@ -360,10 +360,11 @@ func (u *unit) addAttempt(r *row, o *storage.Outcome) {
 
 // count adds an outcome to the statistics.
 func (u *unit) count(r *row, o *storage.Outcome) {
-	name, counts := statName(o, &r.Execution)
-	if !counts {
+	to := statisticOf(o, &r.Execution)
+	if to == (statistic{}) {
 		return
 	}
+	name := to.String()
 	minute := micro(u.now) / time.Minute.Microseconds()
 	key := u.s.key(minuteKey(minute))
 	u.commands.add("ZADD", u.s.key("minutes"), minute, minute)

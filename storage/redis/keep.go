@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -86,104 +85,6 @@ func recorded(e storage.Execution, now time.Time) storage.Execution {
 	}
 	e.Priority = cmp.Or(e.Priority, storage.PriorityDefault)
 	return e
-}
-
-// pruneAtATime bounds what one prune looks at per step.
-const pruneAtATime = 1000
-
-// Prune implements [storage.Operator]. It looks at what ended first, and deletes
-// some at a time, each time by itself: what a prune that failed had deleted was old
-// enough all the same.
-func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) {
-	n := 0
-	err := s.guarded(ctx, "prune", func(ctx context.Context) error {
-		least := time.Duration(0)
-		for _, age := range []time.Duration{r.Completed, r.Failed, r.Others} {
-			if age > 0 && (least == 0 || age < least) {
-				least = age
-			}
-		}
-		if least == 0 {
-			return nil
-		}
-		for offset := int64(0); r.Limit <= 0 || n < r.Limit; {
-			looked, pruned := 0, 0
-			_, err := s.unit(ctx, r.Now, func(ctx context.Context, u *unit) (err error) {
-				looked, pruned, err = u.prune(ctx, &r, least, offset, n)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			n += pruned
-			offset += int64(looked - pruned)
-			if looked < pruneAtATime {
-				break
-			}
-		}
-		return nil
-	})
-	return n, err
-}
-
-// prune deletes what may go of the rows that ended first, from the offset on.
-func (u *unit) prune(ctx context.Context, r *storage.PruneRequest, least time.Duration, offset int64, before int) (looked, pruned int, _ error) {
-	names, err := u.s.client.ZRangeByScore(ctx, u.s.key("ended"), &redis.ZRangeBy{
-		Min: "-inf", Max: "(" + strconv.FormatInt(micro(u.now.Add(-least)), 10), Offset: offset, Count: pruneAtATime,
-	}).Result()
-	if err != nil {
-		return 0, 0, err
-	}
-	ids := make([]storage.ID, len(names))
-	for i, name := range names {
-		ids[i] = idOf(name)
-	}
-	found, err := u.s.rows(ctx, ids)
-	if err != nil {
-		return 0, 0, err
-	}
-	ages := map[storage.State]time.Duration{storage.Completed: r.Completed, storage.Failed: r.Failed}
-	var old []storage.ID
-	for i := range found {
-		e := &found[i]
-		age, own := ages[e.State]
-		if !own {
-			age = r.Others
-		}
-		if e.State.Over() && age > 0 && e.FinishedAt.Before(u.now.Add(-age)) {
-			old = append(old, e.ID)
-		}
-	}
-	if err := u.read(ctx, old...); err != nil {
-		return 0, 0, err
-	}
-	var flows []storage.ID
-	for _, id := range old {
-		if r := u.rows[id].now; r != nil {
-			flows = append(flows, r.FlowID)
-		}
-	}
-	if err := u.readFlows(ctx, flows...); err != nil {
-		return 0, 0, err
-	}
-	for _, id := range old {
-		if r.Limit > 0 && before+pruned >= r.Limit {
-			break
-		}
-		e := u.rows[id].now
-		if e == nil || !e.State.Over() {
-			continue
-		}
-		keeps, err := u.keepsForEver(ctx, e)
-		if err != nil {
-			return 0, 0, err
-		}
-		if !keeps {
-			u.rows[id].now = nil
-			pruned++
-		}
-	}
-	return len(names), pruned, nil
 }
 
 // keepsForEver reports rows that no retention may delete: migrations, members of

@@ -46,7 +46,7 @@ func places(r *row) map[place]string {
 		found[place{inSorted, "errors", id}] = created
 	}
 	if r.State.Over() {
-		found[place{inSorted, "ended", id}] = strconv.FormatInt(micro(r.FinishedAt), 10)
+		found[place{inSorted, endedKey(r.State), id}] = strconv.FormatInt(micro(r.FinishedAt), 10)
 		if r.State != storage.Completed {
 			found[place{inSorted, "s:" + string(r.State), id}] = created
 		}
@@ -75,6 +75,17 @@ func places(r *row) map[place]string {
 		}
 	}
 	return found
+}
+
+// endedKey names the sorted set, by end, of what is over and has one age of retention.
+// What lua/finish.lua ends is there only once Prune has found that it must stay.
+func endedKey(state storage.State) string {
+	switch state {
+	case storage.Completed, storage.Failed:
+		return "ended:" + string(state)
+	default:
+		return "ended:others"
+	}
 }
 
 // levelKey names the sorted set of one priority of one queue.

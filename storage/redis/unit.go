@@ -293,8 +293,7 @@ func (u *unit) save(c *change) {
 			u.commands.add("HDEL", u.s.key("g:"+string(c.was.FlowID[:])), id)
 		}
 	} else {
-		moving := c.now.appendMoving(nil)
-		u.commands.add("HSET", u.s.key("d"), id, moving)
+		u.commands.add("HSET", u.s.key("d"), id, c.now.appendMoving(nil))
 		if fixed := appendFixed(nil, &c.now.Execution); c.was == nil || c.was.keyless || string(fixed) != string(appendFixed(nil, &c.was.Execution)) {
 			u.commands.add("HSET", u.s.key("x"), id, fixed)
 		}

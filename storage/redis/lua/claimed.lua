@@ -85,7 +85,7 @@ do
 					local ds, xs, taken, first = fetch(D, ids), fetch(X, ids), #ids, 0
 					for i, id in ipairs(ids) do
 						local d, x = ds[i], xs[i]
-						local state, flags, delivery, home, started = unpack_(HEAD, d)
+						local _, flags, delivery, home, started = unpack_(HEAD, d)
 						budget = budget - (band(flags, APART + CHECKPOINT + RESULT) == 0 and #x or weight(id, d, x))
 						if budget < 0 and got > 0 then
 							taken, full = i - 1, true

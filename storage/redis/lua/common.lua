@@ -3,7 +3,9 @@
 -- KEYS[1] is the prefix of the ledger's keys, "{name}:". Every other key is made of it, so all lie in one slot of a
 -- cluster; the first line of a script, "#!lua", makes a server refuse one that does not.
 --
--- A row has a fixed part in x, which the scripts never look into (encode.go), and a moving part in d:
+-- A row is a field of x and one of d, both named by its id. In x stands what is fixed when it is enqueued, which the
+-- scripts never look into (encode.go), in d what moves. They are apart because a script pays for each byte of each string
+-- it touches: Lua hashes them all. What moves:
 --
 --   byte 1 state, 2 flags (2), 4 delivery (4), 8 worker (16), 24 started (8),
 --   32 excused (4), 36 errors (4), 40 losses (4), 44 waits (4), 48 due (8), 56 deadline (8), 64 finished (8), 72 created (8)
@@ -69,7 +71,7 @@ local function count(queue, state, by)
 	if call('HINCRBY', P .. 'counts', field, by) == 0 then call('HDEL', P .. 'counts', field) end
 end
 
--- Appends a row to what will be the answer: id, d, x, and the parts that it has.
+-- Appends a row to what will be the answer: id, d, length of x, x, and the parts that stand apart.
 local function record(out, id, d, x)
 	local n = #out
 	out[n + 1], out[n + 2], out[n + 3], out[n + 4] = id, d, pack('<I4', #x), x
@@ -85,7 +87,7 @@ local function record(out, id, d, x)
 	end
 end
 
--- Bytes of a row beyond d.
+-- Bytes of a row with what stands apart.
 local function weight(id, d, x)
 	local n, flags = #x, byte(d, 2) + 256 * byte(d, 3)
 	if band(flags, APART) ~= 0 then n = n + call('HSTRLEN', P .. 'input', id) end

@@ -3,7 +3,7 @@
 -- ARGV  1 now or "", 2 "refuse" when a duplicate is an error, 3 what to publish or "", 4 claim request or "",
 --       5 rows, 6 number of queues, then these, number of names, these, number of tags, these, keys in the order of rows
 -- A row: id (16), flags (2), worker (16), queue (4), priority (1), name (4), named (1: ordered or migration), delay (8),
--- retry for (8), unique for (8), number of tags (2), these (4 each), length of x (4), x, and if it stands apart length of
+-- retry for (8), unique for (8), number of tags (2), these (4 each), length of the fixed part (4), that, and if it stands apart length of
 -- the input (4) and the input.
 -- Gives {"ok", holders, claimed}: 16 bytes for each row, the holder of its key when it was left out, or "" when none was;
 --       {"repeat"}: there is one of the rows already, nothing was written; {"duplicate", number, holder}; {"lease"}; {"gated"}
@@ -31,7 +31,7 @@ while here <= #ARGV[5] do
 		for i = 1, tagged do r.tags[i], here = unpack_('<I4', ARGV[5], here) end
 	end
 	size, here = unpack_('<I4', ARGV[5], here)
-	r.x = sub(ARGV[5], here, here + size - 1)
+	r.fixed = sub(ARGV[5], here, here + size - 1)
 	here = here + size
 	if band(r.flags, APART) ~= 0 then
 		size, here = unpack_('<I4', ARGV[5], here)
@@ -40,8 +40,8 @@ while here <= #ARGV[5] do
 	end
 	rows[#rows + 1], ids[#ids + 1] = r, r.id
 end
-for _, d in ipairs(fetch(D, ids)) do
-	if d then return {'repeat'} end
+for _, there in ipairs(fetch(D, ids)) do
+	if there then return {'repeat'} end
 end
 local mine, losers, left = {}, {}, false
 for i, r in ipairs(rows) do
@@ -73,6 +73,16 @@ for id, d in pairs(losers) do
 	call('HDEL', P .. 'lasts', id)
 end
 local x, ds, levels, byname, counts, ordered, holders = {}, {}, {}, {}, {}, {}, {}
+local written = {} -- the server takes longer over a number than over a string
+local function digits(n)
+	local s = written[n]
+	if not s then
+		s = string.format('%.0f', n)
+		written[n] = s
+	end
+	return s
+end
+local nowtext = digits(now)
 local function into(map, key, a, b)
 	local list = map[key]
 	if not list then
@@ -89,11 +99,11 @@ for _, r in ipairs(rows) do
 		local id, due, deadline, n = r.id, now + r.delay, 0, #x
 		if left then holders[#holders + 1] = NOBODY end
 		if r.retry > 0 then deadline = due + r.retry end
-		x[n + 1], x[n + 2] = id, r.x
+		x[n + 1], x[n + 2] = id, r.fixed
 		ds[n + 1], ds[n + 2] = id, pack(WHOLE, PENDING, r.flags, 0, r.worker, 0, 0, 0, 0, 0, due, deadline, 0, now)
 		local queue = queues[r.queue]
-		into(levels, 'q:' .. queue .. ':' .. r.priority, due, id)
-		into(byname, names[r.name], now, id)
+		into(levels, 'q:' .. queue .. ':' .. r.priority, digits(due), id)
+		into(byname, names[r.name], nowtext, id)
 		counts[queue] = (counts[queue] or 0) + 1
 		if r.named == 1 then ordered[#ordered + 1] = names[r.name] end
 		if r.input then call('HSET', P .. 'input', id, r.input) end

@@ -117,8 +117,7 @@ for i, id in ipairs(ids) do
 		else
 			finished = now
 			free[#free + 1] = id
-			local n = #ended
-			ended[n + 1], ended[n + 2] = now, id
+			ended[#ended + 1] = id
 			if band(flags, KEYED) ~= 0 then
 				flags = flags - KEYED
 				call('HDEL', P .. 'holders', call('HGET', P .. 'keys', id))
@@ -144,7 +143,6 @@ for i, id in ipairs(ids) do
 end
 many('HSET', D, ds)
 many('SREM', P .. 'held:' .. worker, free)
-many('ZADD', P .. 'ended', ended)
 for level, list in pairs(levels) do many('ZADD', P .. level, list) end
 for state, list in pairs(states) do many('ZADD', P .. 's:' .. STATES[state], list) end
 for key, n in pairs(counts) do
@@ -152,8 +150,12 @@ for key, n in pairs(counts) do
 	count(queue, 'running', -n)
 	count(queue, STATES[key % 8], n)
 end
+local minute = math.floor(now / 60000000)
+if #ended > 0 then -- a list for each minute is much cheaper than a sorted set, and pruning needs no more
+	many('RPUSH', P .. 'e:' .. minute, ended)
+	call('ZADD', P .. 'endings', minute, minute)
+end
 if next(sums) then
-	local minute = math.floor(now / 60000000)
 	local key = P .. 'm:' .. minute
 	call('ZADD', P .. 'minutes', minute, minute)
 	for stat, sum in pairs(sums) do
