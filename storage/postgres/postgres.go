@@ -102,7 +102,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 // New makes a store on a pool of the caller's, who closes it after the store.
 func New(pool *pgxpool.Pool, _ Options) *Store {
 	s := &Store{pool: pool, bell: bell{pool: pool}}
-	s.gather = gather.New(s.insertPlain)
+	s.gather = gather.New(2, s.insertPlain)
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.db = sync.OnceValue(func() *sql.DB {
 		s.dbUsed.Store(true)

@@ -103,14 +103,14 @@ func (s *Store) enqueuePlain(ctx context.Context, r *storage.EnqueueRequest) (ag
 	for i := range r.Executions {
 		p.add(&r.Executions[i])
 	}
-	refuse, claim := "", []byte(nil)
+	refuse, claim, sc := "", []byte(nil), &enqueueScript
 	if r.RefuseDuplicates {
 		refuse = "refuse"
 	}
 	if r.Claim != nil {
-		claim = appendClaim(nil, r.Claim)
+		claim, sc = appendClaim(nil, r.Claim), &enqueueAndClaim
 	}
-	code, rest, err := s.verb(ctx, &enqueueScript, p.args(given(r.Now), refuse, s.message(&p.arrivals), claim)...)
+	code, rest, err := s.verb(ctx, sc, p.args(given(r.Now), refuse, s.message(&p.arrivals), claim)...)
 	if err != nil {
 		return false, done, err
 	}

@@ -11,9 +11,8 @@ import (
 	"github.com/gosequencer/sequencer/storage/internal/wake"
 )
 
-// Finish implements [storage.Queue]. Outcomes of executions that belong to no flow
-// and undo nothing take one script; of a request that has others all is decided
-// here, see unit.
+// Finish implements [storage.Queue]. It takes one script, unless an outcome asks for
+// the rules of flows: then all of the request is decided here, see unit.
 func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
 	var done storage.Finished
 	err := s.guarded(ctx, "finish", func(ctx context.Context) error {
@@ -26,7 +25,11 @@ func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Fi
 			done, err = s.finishInFlow(ctx, r)
 			return err
 		}
-		return f.run(ctx, s, &done)
+		rules, err := f.run(ctx, s, &done)
+		if rules {
+			done, err = s.finishInFlow(ctx, r)
+		}
+		return err
 	})
 	if err != nil {
 		return storage.Finished{}, err
@@ -39,6 +42,7 @@ type finishing struct {
 	request       *storage.FinishRequest
 	outcomes      []byte
 	queues, stats texts
+	flows         texts                // their ids
 	numbers       map[statistic]uint32 // in stats
 	arrivals      wake.Arrivals
 }
@@ -56,7 +60,7 @@ func (f *finishing) pack(ctx context.Context, s *Store) (simple bool, _ error) {
 		if read[o.ID] != nil {
 			of = read[o.ID]
 		}
-		if seen[o.ID] || !storage.Running.CanBecome(o.State) || o.Rewind || of != nil && (!of.FlowID.IsZero() || !of.Undoes.IsZero()) {
+		if seen[o.ID] || !storage.Running.CanBecome(o.State) || o.Rewind || of != nil && asksRules(o, of) {
 			return false, nil
 		}
 		seen[o.ID] = true
@@ -66,6 +70,14 @@ func (f *finishing) pack(ctx context.Context, s *Store) (simple bool, _ error) {
 		f.add(o, of)
 	}
 	return true, nil
+}
+
+// asksRules reports an outcome that may do more to a flow than let it go on.
+func asksRules(o *storage.Outcome, of *storage.Execution) bool {
+	if of.FlowID.IsZero() && of.Undoes.IsZero() {
+		return false
+	}
+	return o.State != storage.Pending && (o.State != storage.Completed || of.Kind == storage.Undo || !of.Undoes.IsZero())
 }
 
 // unread reads the rows that did not come with their outcomes.
@@ -118,6 +130,11 @@ func (f *finishing) add(o *storage.Outcome, of *storage.Execution) {
 	b = le.AppendUint64(b, uint64(o.Ran.Microseconds()))
 	b = le.AppendUint32(b, f.queues.number(of.Queue))
 	b = le.AppendUint32(b, f.stat(o, of))
+	flow := uint32(0)
+	if !of.FlowID.IsZero() {
+		flow = f.flows.number(string(of.FlowID[:]))
+	}
+	b = le.AppendUint32(b, flow)
 	b = append(b, byte(of.Priority), 0)
 	at := len(b) - 1 // the number of parts
 	part := func(kind byte, text []byte) {
@@ -195,23 +212,27 @@ func appendFailure(b []byte, f *storage.Failure) []byte {
 	return b
 }
 
-func (f *finishing) run(ctx context.Context, s *Store, done *storage.Finished) error {
+// run sends the request. rules means that nothing was written, because a flow may be
+// over.
+func (f *finishing) run(ctx context.Context, s *Store, done *storage.Finished) (rules bool, _ error) {
 	r := f.request
-	var claim []byte
+	claim, sc := []byte(nil), &finishScript
 	if r.Claim != nil {
 		c := *r.Claim
 		c.Worker = r.Worker
-		claim = appendClaim(nil, &c)
+		claim, sc = appendClaim(nil, &c), &finishAndClaim
 	}
 	args := make([]any, 0, 8+len(f.queues.list)+len(f.stats.list))
 	args = append(args, given(r.Now), r.Worker[:], s.message(&f.arrivals), claim, f.outcomes)
-	args = f.stats.appendTo(f.queues.appendTo(args))
-	code, rest, err := s.verb(ctx, &finishScript, args...)
-	if err != nil {
-		return err
-	}
-	if code == "lease" {
-		return leaseLost(r.Worker)
+	args = append(f.flows.appendTo(f.stats.appendTo(f.queues.appendTo(args))), s.origin)
+	code, rest, err := s.verb(ctx, sc, args...)
+	switch {
+	case err != nil:
+		return false, err
+	case code == "lease":
+		return false, leaseLost(r.Worker)
+	case code == "rules":
+		return true, nil
 	}
 	applied := text(rest[0])
 	done.Applied = make([]bool, len(r.Outcomes))
@@ -221,8 +242,11 @@ func (f *finishing) run(ctx context.Context, s *Store, done *storage.Finished) e
 	if r.Claim != nil {
 		done.Claimed, err = claimedOf(text(rest[1]))
 	}
+	for _, queue := range rest[2:] {
+		f.arrivals.In(text(queue))
+	}
 	s.watchers.Tell(&f.arrivals)
-	return err
+	return false, err
 }
 
 // shortened cuts an error message to what a row carries; the attempt keeps it whole.

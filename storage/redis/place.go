@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bytes"
+	"encoding/binary"
 	"reflect"
 	"slices"
 	"strconv"
@@ -65,6 +66,9 @@ func places(r *row) map[place]string {
 	if !r.WorkerID.IsZero() && (r.State == storage.Running || r.FlowID.IsZero()) {
 		found[place{inSet, "held:" + string(r.WorkerID[:]), id}] = ""
 	}
+	if r.State == storage.Pending && r.Waits > 0 {
+		found[place{inHash, "waiting", id}] = string(r.appendWaiting(nil))
+	}
 	if r.runnable() {
 		due := strconv.FormatInt(micro(r.DueAt), 10)
 		if r.Parked {
@@ -90,6 +94,14 @@ func endedKey(state storage.State) string {
 
 // levelKey names the sorted set of one priority of one queue.
 func levelKey(queue string, priority int) string { return "q:" + queue + ":" + strconv.Itoa(priority) }
+
+// appendWaiting encodes what lua/finish.lua needs to know of a row to release it.
+func (r *row) appendWaiting(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, uint64(r.Delay.Microseconds()))
+	b = binary.LittleEndian.AppendUint64(b, uint64(r.RetryFor.Microseconds()))
+	b = append(b, byte(r.Priority))
+	return append(b, r.Queue...)
+}
 
 // runnable reports whether time alone keeps the row from being claimed.
 func (r *row) runnable() bool { return r.State == storage.Pending && r.Waits == 0 }

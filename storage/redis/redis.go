@@ -59,7 +59,7 @@ func New(client redis.UniversalClient, o Options) *Store {
 	id := storage.NewID()
 	s := &Store{client: client, prefix: "{" + o.Ledger + "}:", logger: o.Logger, origin: string(id[8:]), turn: make(chan struct{}, 1)}
 	s.keys = []string{s.prefix}
-	s.gather = gather.New(s.writePlain)
+	s.gather = gather.New(1, s.writePlain) // a script is done in less time than it takes to share one
 	s.ending, s.end = context.WithCancel(context.Background())
 	return s
 }

@@ -39,14 +39,16 @@ func newScript(once bool, flags string, files ...string) script {
 }
 
 var (
-	enqueueScript    = newScript(false, "", "claimed", "enqueue")
-	claimScript      = newScript(true, "", "claimed", "claim")
-	finishScript     = newScript(true, "", "claimed", "finish")
-	commitScript     = newScript(true, "", "claimed", "commit")
+	enqueueScript    = newScript(false, "", "enqueue")
+	enqueueAndClaim  = newScript(true, "", "record", "claimed", "enqueue")
+	claimScript      = newScript(true, "", "record", "claimed", "claim")
+	finishScript     = newScript(true, "", "finish")
+	finishAndClaim   = newScript(true, "", "record", "claimed", "finish")
+	commitScript     = newScript(true, "", "record", "claimed", "commit")
 	checkpointScript = newScript(false, "", "checkpoint")
 	renewScript      = newScript(false, "", "renew")
 	openScript       = newScript(false, "", "open")
-	rowsScript       = newScript(false, " flags=no-writes", "rows")
+	rowsScript       = newScript(false, " flags=no-writes", "record", "rows")
 )
 
 // once is a command that a client never sends twice.

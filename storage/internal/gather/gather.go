@@ -7,6 +7,7 @@ package gather
 
 import (
 	"context"
+	"runtime"
 	"sync"
 
 	"github.com/gosequencer/sequencer/storage"
@@ -19,10 +20,6 @@ const MaxRows = 1000
 // maxBytes bounds the inputs of the rows of one call, but for those of one caller.
 const maxBytes = 4 << 20
 
-// maxCalls is how many calls are under way at a time: with two, one is prepared
-// while the other is waited for.
-const maxCalls = 2
-
 // Write writes rows of plain requests, all or, if one of them is there already, none,
 // and returns how many it wrote.
 type Write func(ctx context.Context, rows []storage.Execution) (written int, err error)
@@ -30,15 +27,17 @@ type Write func(ctx context.Context, rows []storage.Execution) (written int, err
 // Gather is where callers meet. Use [New].
 type Gather struct {
 	write Write
+	calls int
 
 	mu      sync.Mutex // guards the rest
 	waiting []*parcel
-	calls   int // goroutines at work
+	working int // goroutines
 }
 
-// New makes a place to meet. Its calls have a context without end: whoever closes
-// the database ends them.
-func New(write Write) *Gather { return &Gather{write: write} }
+// New makes a place to meet. So many calls are under way at a time: with two, one is
+// prepared while the other is waited for; with one, more callers share it. They have a
+// context without end: whoever closes the database ends them.
+func New(calls int, write Write) *Gather { return &Gather{write: write, calls: calls} }
 
 // parcel is what one caller brought.
 type parcel struct {
@@ -60,8 +59,8 @@ func (g *Gather) Enqueue(ctx context.Context, rows []storage.Execution) error {
 	}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, p)
-	if g.calls < maxCalls {
-		g.calls++
+	if g.working < g.calls {
+		g.working++
 		go g.run() //nolint:contextcheck // it serves many callers, and ends when nobody waits
 	}
 	g.mu.Unlock()
@@ -80,6 +79,7 @@ func (g *Gather) run() {
 			return
 		}
 		g.send(parcels)
+		runtime.Gosched() // who was told may come again at once, and then share the next call
 	}
 }
 
@@ -88,7 +88,7 @@ func (g *Gather) take() []*parcel {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.waiting) == 0 {
-		g.calls--
+		g.working--
 		return nil
 	}
 	n, rows, bytes := 1, len(g.waiting[0].rows), g.waiting[0].bytes

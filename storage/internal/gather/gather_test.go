@@ -44,7 +44,7 @@ func (d *database) write(_ context.Context, rows []storage.Execution) (int, erro
 // then lets it go on, and returns what each was told.
 func enqueue(t *testing.T, d *database, rows ...[]storage.Execution) []error {
 	t.Helper()
-	g := gather.New(d.write)
+	g := gather.New(2, d.write)
 	errs := make([]error, len(rows))
 	var all sync.WaitGroup
 	for i, r := range rows {
@@ -117,7 +117,7 @@ func TestACallerDoesNotWaitLongerThanItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := &database{open: make(chan struct{})}
-		g := gather.New(d.write)
+		g := gather.New(2, d.write)
 		ctx, cancel := context.WithCancel(t.Context())
 		told := make(chan error)
 		go func() { told <- g.Enqueue(ctx, named("a")) }()

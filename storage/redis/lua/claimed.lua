@@ -10,6 +10,15 @@
 local claimed
 
 do
+	-- Bytes of a row beyond d.
+	local function weight(id, d, x)
+		local n, flags = #x, byte(d, 2) + 256 * byte(d, 3)
+		if band(flags, APART) ~= 0 then n = n + call('HSTRLEN', P .. 'input', id) end
+		if band(flags, CHECKPOINT) ~= 0 then n = n + call('HSTRLEN', P .. 'checkpoint', id) end
+		if band(flags, RESULT) ~= 0 then n = n + call('HSTRLEN', P .. 'result', id) end
+		return n
+	end
+
 	-- The lanes of parked rows that this claimant may serve, by level.
 	local function known(lanes, names, build)
 		local levels = {}

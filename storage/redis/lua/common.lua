@@ -1,4 +1,4 @@
--- What all scripts share. It is put in front of each of them.
+-- What all scripts share. It is put in front of each of them, and made anew by each call: so it is kept small.
 --
 -- KEYS[1] is the prefix of the ledger's keys, "{name}:". Every other key is made of it, so all lie in one slot of a
 -- cluster; the first line of a script, "#!lua", makes a server refuse one that does not.
@@ -13,23 +13,14 @@
 -- Instants are microseconds since 1970, 0 for none; they fit a double exactly. What few rows have stands in a hash of its
 -- own, and a flag says so.
 
-local call, byte, sub, band, bor = redis.call, string.byte, string.sub, bit.band, bit.bor
-local pack, unpack_ = struct.pack, struct.unpack
+local call, byte, sub, band, pack, unpack_ = redis.call, string.byte, string.sub, bit.band, struct.pack, struct.unpack
 local P = KEYS[1]
 local X, D = P .. 'x', P .. 'd'
 local HEAD, WHOLE = '<BHI4c16i8', '<BHI4c16i8I4I4I4I4i8i8i8i8'
-local NOBODY = string.rep('\0', 16)
-
+local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 local PENDING, RUNNING, COMPLETED = 0, 1, 2
-local STATES = {[0] = 'pending', 'running', 'completed', 'failed', 'skipped', 'cancelled', 'interrupted', 'rolled_back'}
-
 local PARKED, STOP, REASON, ERROR, UNDO, PROGRESS, CHECKPOINT, RESULT = 1, 2, 4, 8, 16, 32, 64, 128
 local ATTEMPTS, KEYED, FORNOW, APART, KEYLESS = 256, 512, 1024, 2048, 4096
-
--- Parts of a row that stand apart, in the order in which a record has them.
-local PARTS = {{REASON, 'reason'}, {ERROR, 'error'}, {UNDO, 'undo'}, {PROGRESS, 'progress'},
-	{CHECKPOINT, 'checkpoint'}, {RESULT, 'result'}, {APART, 'input'}}
-local ANYPART = REASON + ERROR + UNDO + PROGRESS + CHECKPOINT + RESULT + APART
 
 -- The instant of a call: the one it brings, in tests, or the server's.
 local function clock(given)
@@ -52,6 +43,7 @@ end
 -- A command with any number of arguments; their number per member must divide 4000.
 local function many(cmd, key, args)
 	local n = #args
+	if n > 0 and n <= 4000 then return call(cmd, key, unpack(args)) end
 	for i = 1, n, 4000 do call(cmd, key, unpack(args, i, math.min(i + 3999, n))) end
 end
 
@@ -69,29 +61,4 @@ end
 local function count(queue, state, by)
 	local field = queue .. '\0' .. state
 	if call('HINCRBY', P .. 'counts', field, by) == 0 then call('HDEL', P .. 'counts', field) end
-end
-
--- Appends a row to what will be the answer: id, d, length of x, x, and the parts that stand apart.
-local function record(out, id, d, x)
-	local n = #out
-	out[n + 1], out[n + 2], out[n + 3], out[n + 4] = id, d, pack('<I4', #x), x
-	local flags = byte(d, 2) + 256 * byte(d, 3)
-	if band(flags, ANYPART) ~= 0 then
-		for _, part in ipairs(PARTS) do
-			if band(flags, part[1]) ~= 0 then
-				local v = call('HGET', P .. part[2], id) or ''
-				out[#out + 1] = pack('<I4', #v)
-				out[#out + 1] = v
-			end
-		end
-	end
-end
-
--- Bytes of a row with what stands apart.
-local function weight(id, d, x)
-	local n, flags = #x, byte(d, 2) + 256 * byte(d, 3)
-	if band(flags, APART) ~= 0 then n = n + call('HSTRLEN', P .. 'input', id) end
-	if band(flags, CHECKPOINT) ~= 0 then n = n + call('HSTRLEN', P .. 'checkpoint', id) end
-	if band(flags, RESULT) ~= 0 then n = n + call('HSTRLEN', P .. 'result', id) end
-	return n
 end

@@ -1,70 +1,102 @@
--- Writes rows that belong to no flow.
+-- Writes rows that belong to no flow. With a claim it has lua/claimed.lua in front.
 -- KEYS  1 prefix
 -- ARGV  1 now or "", 2 "refuse" when a duplicate is an error, 3 what to publish or "", 4 claim request or "",
 --       5 rows, 6 number of queues, then these, number of names, these, number of tags, these, keys in the order of rows
 -- A row: id (16), flags (2), worker (16), queue (4), priority (1), name (4), named (1: ordered or migration), delay (8),
--- retry for (8), unique for (8), number of tags (2), these (4 each), length of the fixed part (4), that, and if it stands apart length of
+-- retry for (8), unique for (8), number of tags (2), these (4 each), length of x (4), x, and if it stands apart length of
 -- the input (4) and the input.
 -- Gives {"ok", holders, claimed}: 16 bytes for each row, the holder of its key when it was left out, or "" when none was;
 --       {"repeat"}: there is one of the rows already, nothing was written; {"duplicate", number, holder}; {"lease"}; {"gated"}
 if gated('') then return {'gated'} end
-local now, refuse = clock(ARGV[1]), ARGV[2] == 'refuse'
+local now, refuse, blob = clock(ARGV[1]), ARGV[2] == 'refuse', ARGV[5]
 if ARGV[4] ~= '' and not alive(sub(ARGV[4], 1, 16), now) then return {'lease'} end
-
-local at = 6
-local function texts()
-	local list = {}
-	for i = 1, tonumber(ARGV[at]) do list[i] = ARGV[at + i] end
-	at = at + 1 + #list
-	return list
-end
-local queues, names, tags = texts(), texts(), texts()
+local queues = 6
+local names = queues + ARGV[queues] + 1
+local tags = names + ARGV[names] + 1
+local nextkey = tags + ARGV[tags] + 1
 
 -- All is read and decided before anything is written, because a script cannot take back what it wrote.
-local rows, ids, here = {}, {}, 1
-while here <= #ARGV[5] do
-	local r, tagged, size = {}, nil, nil
-	r.id, r.flags, r.worker, r.queue, r.priority, r.name, r.named, r.delay, r.retry, r.lasts, tagged, here =
-		unpack_('<c16Hc16I4BI4Bi8i8i8H', ARGV[5], here)
-	if tagged > 0 then
-		r.tags = {}
-		for i = 1, tagged do r.tags[i], here = unpack_('<I4', ARGV[5], here) end
+local nowtext = string.format('%.0f', now) -- the server takes longer over a number than over a string
+local ids, x, ds, levels, byname, counts, holders, ordered, more = {}, {}, {}, {}, {}, {}, {}, {}, {}
+local mine, losers, left, refused = {}, {}, false, nil
+local here, n, size = 1, 0, #blob
+while here <= size do
+	local id, flags, worker, queue, priority, name, named, delay, retry, lasts, tagged
+	id, flags, worker, queue, priority, name, named, delay, retry, lasts, tagged, here = unpack_('<c16Hc16I4BI4Bi8i8i8H', blob, here)
+	n = n + 1
+	ids[n] = id
+	local tagsat, length = here, nil
+	length, here = unpack_('<I4', blob, here + 4 * tagged)
+	local fixed = sub(blob, here, here + length - 1)
+	here = here + length
+	local input
+	if band(flags, APART) ~= 0 then
+		length, here = unpack_('<I4', blob, here)
+		input = sub(blob, here, here + length - 1)
+		here = here + length
 	end
-	size, here = unpack_('<I4', ARGV[5], here)
-	r.fixed = sub(ARGV[5], here, here + size - 1)
-	here = here + size
-	if band(r.flags, APART) ~= 0 then
-		size, here = unpack_('<I4', ARGV[5], here)
-		r.input = sub(ARGV[5], here, here + size - 1)
-		here = here + size
+	local holder, key
+	if band(flags, KEYED) ~= 0 then
+		key = ARGV[nextkey]
+		nextkey = nextkey + 1
+		holder = mine[key]
+		if not holder then
+			holder = call('HGET', P .. 'holders', key)
+			local waits = holder and call('HGET', P .. 'lasts', holder)
+			local d = waits and call('HGET', D, holder)
+			if d and byte(d) == PENDING and now >= unpack_('<i8', d, 72) + waits then -- one that waits loses its key in time
+				losers[holder] = d
+				holder = false
+			end
+		end
+		if holder and refuse and not refused then refused = {'duplicate', n, holder} end
+		if not holder then mine[key] = id end
 	end
-	rows[#rows + 1], ids[#ids + 1] = r, r.id
+	if holder then
+		holders[n], left = holder, true
+	else
+		local due, deadline, duetext, at = now + delay, 0, nowtext, #x
+		if retry > 0 then deadline = due + retry end
+		if delay ~= 0 then duetext = string.format('%.0f', due) end
+		holders[n] = NOBODY
+		x[at + 1], x[at + 2] = id, fixed
+		ds[at + 1], ds[at + 2] = id, pack(WHOLE, PENDING, flags, 0, worker, 0, 0, 0, 0, 0, due, deadline, 0, now)
+		local level = queue * 8 + priority
+		local list = levels[level]
+		if list then
+			at = #list
+			list[at + 1], list[at + 2] = duetext, id
+		else
+			levels[level] = {duetext, id}
+		end
+		list = byname[name]
+		if list then
+			at = #list
+			list[at + 1], list[at + 2] = nowtext, id
+		else
+			byname[name] = {nowtext, id}
+		end
+		counts[queue] = (counts[queue] or 0) + 1
+		if named == 1 then ordered[#ordered + 1] = ARGV[names + name] end
+		if input then more[#more + 1] = {'HSET', P .. 'input', id, input} end
+		if key then
+			more[#more + 1] = {'HSET', P .. 'holders', key, id}
+			more[#more + 1] = {'HSET', P .. 'keys', id, key}
+			if lasts > 0 then more[#more + 1] = {'HSET', P .. 'lasts', id, string.format('%.0f', lasts)} end
+		end
+		if worker ~= NOBODY then
+			more[#more + 1] = {'SADD', P .. 'held:' .. worker, id}
+			if call('HEXISTS', P .. 'left', worker) == 1 then more[#more + 1] = {'SADD', P .. 'lost', worker} end
+		end
+		for i = 0, tagged - 1 do
+			more[#more + 1] = {'ZADD', P .. 't:' .. ARGV[tags + unpack_('<I4', blob, tagsat + 4 * i)], nowtext, id}
+		end
+	end
 end
 for _, there in ipairs(fetch(D, ids)) do
 	if there then return {'repeat'} end
 end
-local mine, losers, left = {}, {}, false
-for i, r in ipairs(rows) do
-	if band(r.flags, KEYED) ~= 0 then
-		r.key = ARGV[at]
-		at = at + 1
-		local holder = mine[r.key] or call('HGET', P .. 'holders', r.key)
-		if holder and not mine[r.key] then -- one that waits loses its key in time
-			local lasts = call('HGET', P .. 'lasts', holder)
-			local d = lasts and call('HGET', D, holder)
-			if d and byte(d) == PENDING and now >= unpack_('<i8', d, 72) + tonumber(lasts) then
-				losers[holder] = d
-				holder = nil
-			end
-		end
-		if holder then
-			if refuse then return {'duplicate', i, holder} end
-			r.holder, left = holder, true
-		else
-			mine[r.key] = r.id
-		end
-	end
-end
+if refused then return refused end
 
 for id, d in pairs(losers) do
 	local state, flags, delivery, worker, started = unpack_(HEAD, d)
@@ -72,63 +104,19 @@ for id, d in pairs(losers) do
 	call('HDEL', P .. 'keys', id)
 	call('HDEL', P .. 'lasts', id)
 end
-local x, ds, levels, byname, counts, ordered, holders = {}, {}, {}, {}, {}, {}, {}
-local written = {} -- the server takes longer over a number than over a string
-local function digits(n)
-	local s = written[n]
-	if not s then
-		s = string.format('%.0f', n)
-		written[n] = s
-	end
-	return s
-end
-local nowtext = digits(now)
-local function into(map, key, a, b)
-	local list = map[key]
-	if not list then
-		list = {}
-		map[key] = list
-	end
-	local n = #list
-	list[n + 1], list[n + 2] = a, b
-end
-for _, r in ipairs(rows) do
-	if r.holder then
-		holders[#holders + 1] = r.holder
-	else
-		local id, due, deadline, n = r.id, now + r.delay, 0, #x
-		if left then holders[#holders + 1] = NOBODY end
-		if r.retry > 0 then deadline = due + r.retry end
-		x[n + 1], x[n + 2] = id, r.fixed
-		ds[n + 1], ds[n + 2] = id, pack(WHOLE, PENDING, r.flags, 0, r.worker, 0, 0, 0, 0, 0, due, deadline, 0, now)
-		local queue = queues[r.queue]
-		into(levels, 'q:' .. queue .. ':' .. r.priority, digits(due), id)
-		into(byname, names[r.name], nowtext, id)
-		counts[queue] = (counts[queue] or 0) + 1
-		if r.named == 1 then ordered[#ordered + 1] = names[r.name] end
-		if r.input then call('HSET', P .. 'input', id, r.input) end
-		if r.key then
-			call('HSET', P .. 'holders', r.key, id)
-			call('HSET', P .. 'keys', id, r.key)
-			if r.lasts > 0 then call('HSET', P .. 'lasts', id, r.lasts) end
-		end
-		if r.worker ~= NOBODY then
-			call('SADD', P .. 'held:' .. r.worker, id)
-			if call('HEXISTS', P .. 'left', r.worker) == 1 then call('SADD', P .. 'lost', r.worker) end
-		end
-		for _, tag in ipairs(r.tags or {}) do call('ZADD', P .. 't:' .. tags[tag], now, id) end
-	end
-end
 many('HSET', X, x)
 many('HSET', D, ds)
-for level, list in pairs(levels) do many('ZADD', P .. level, list) end
-for name, list in pairs(byname) do
-	many('ZADD', P .. 'n:' .. name, list)
-	call('SADD', P .. 'names', name)
+for level, list in pairs(levels) do
+	many('ZADD', P .. 'q:' .. ARGV[queues + math.floor(level / 8)] .. ':' .. level % 8, list)
 end
-for queue, n in pairs(counts) do count(queue, 'pending', n) end
+for name, list in pairs(byname) do
+	many('ZADD', P .. 'n:' .. ARGV[names + name], list)
+	call('SADD', P .. 'names', ARGV[names + name])
+end
+for queue, by in pairs(counts) do count(ARGV[queues + queue], 'pending', by) end
 many('SADD', P .. 'ordered', ordered)
+for _, command in ipairs(more) do call(unpack(command)) end
 if ARGV[3] ~= '' then call('PUBLISH', P .. 'wake', ARGV[3]) end
 local got = ''
 if ARGV[4] ~= '' then got = claimed(now, ARGV[4]) end
-return {'ok', table.concat(holders), got}
+return {'ok', left and table.concat(holders) or '', got}

@@ -1,11 +1,14 @@
--- Records outcomes of executions that belong to no flow and undo nothing, and claims.
+-- Records outcomes, and claims. Of members of flows it takes those that complete or go back to pending, as long as their
+-- flow goes on: it raises the flow's counter and releases what waits (settle.Advancer). With a claim it has lua/claimed.lua
+-- in front.
 -- KEYS  1 prefix
 -- ARGV  1 now or "", 2 worker, 3 what to publish or "", 4 claim request or "", 5 outcomes, 6 number of queues, then these,
---       number of statistics, these (queue NUL name NUL ending)
+--       number of statistics, these (queue NUL name NUL ending), number of flows, their ids, who tells of what is released
 -- An outcome: id (16), delivery (4), state (1), what (1: 1 excuse, 2 home, 4 park, 8 for now), errors (4), losses (4),
--- delay (8), ran (8), queue (4), statistic (4, 0 none), priority (1), number of parts (1), and these: kind (1), length (4),
+-- delay (8), ran (8), queue (4), statistic (4, 0 none), flow (4, 0 none), priority (1), number of parts (1), and these: kind (1), length (4),
 -- bytes. Parts: "r" reason, "e" error, "a" attempt, "o" result, "p" progress, "l" the lane to park in.
--- Gives {"ok", "1" or "0" for each outcome, claimed}; {"lease"} when the worker may not claim; {"gated"}
+-- Gives {"ok", "1" or "0" for each outcome, claimed, queues in which something was released…};
+--       {"rules"} when a flow may be over, nothing was written; {"lease"} when the worker may not claim; {"gated"}
 if gated('') then return {'gated'} end
 local now, worker, blob = clock(ARGV[1]), ARGV[2], ARGV[5]
 if ARGV[4] ~= '' and not alive(worker, now) then return {'lease'} end
@@ -17,26 +20,54 @@ local function texts()
 	at = at + 1 + #list
 	return list
 end
-local queues, stats = texts(), texts()
+local queues, stats, flows = texts(), texts(), texts()
+local origin = ARGV[at]
 
-local OUTCOME = '<c16I4BBI4I4i8i8I4I4BB'
+local STATES = {[0] = 'pending', 'running', 'completed', 'failed', 'skipped', 'cancelled', 'interrupted'}
+local bor = bit.bor
+local OUTCOME = '<c16I4BBI4I4i8i8I4I4I4BB'
 local ids, here = {}, 1
 while here <= #blob do
 	local id, parts
-	id, parts = sub(blob, here, here + 15), byte(blob, here + 55)
+	id, parts = sub(blob, here, here + 15), byte(blob, here + 59)
 	ids[#ids + 1] = id
-	here = here + 56
+	here = here + 60
 	for _ = 1, parts do
 		local size = unpack_('<I4', blob, here + 1)
 		here = here + 5 + size
 	end
 end
 local olds = fetch(D, ids)
+
+-- Which members complete, by flow, and whether their flows go on all the same.
+local from = {}
+if #flows > 0 then
+	here = 1
+	for i, id in ipairs(ids) do
+		local d, delivery, to, flow = olds[i], unpack_('<I4B', blob, here + 16)
+		flow = unpack_('<I4', blob, here + 54)
+		if flow > 0 and to == COMPLETED and d then
+			local state, _, is, holder = unpack_(HEAD, d)
+			if state == RUNNING and holder == worker and is == delivery then
+				from[flow] = from[flow] or {}
+				table.insert(from[flow], id)
+			end
+		end
+		local parts = byte(blob, here + 59)
+		here = here + 60
+		for _ = 1, parts do here = here + 5 + unpack_('<I4', blob, here + 1) end
+	end
+	for flow, list in pairs(from) do
+		local f = call('HMGET', P .. 'f:' .. flows[flow], 'phase', 'total', 'completed', 'failed', 'allowed', 'skipped', 'cancelled', 'interrupted')
+		if f[1] ~= 'forward' or f[2] - f[3] - f[4] - f[5] - f[6] - f[7] - f[8] <= #list then return {'rules'} end
+	end
+end
+
 local applied, ds, free, ended, levels, counts, sums, states = {}, {}, {}, {}, {}, {}, {}, {}
 here = 1
 for i, id in ipairs(ids) do
-	local _, delivery, to, what, errors, losses, delay, ran, queue, stat, priority, parts
-	_, delivery, to, what, errors, losses, delay, ran, queue, stat, priority, parts, here = unpack_(OUTCOME, blob, here)
+	local _, delivery, to, what, errors, losses, delay, ran, queue, stat, flow, priority, parts
+	_, delivery, to, what, errors, losses, delay, ran, queue, stat, flow, priority, parts, here = unpack_(OUTCOME, blob, here)
 	local part
 	if parts > 0 then
 		part = {}
@@ -110,10 +141,8 @@ for i, id in ipairs(ids) do
 			levels[level] = levels[level] or {}
 			table.insert(levels[level], due)
 			table.insert(levels[level], id)
-			if band(what, 2) == 0 then
-				holder = NOBODY
-				free[#free + 1] = id
-			end
+			if band(what, 2) == 0 then holder = NOBODY end
+			if holder == NOBODY or flow > 0 then free[#free + 1] = id end
 		else
 			finished = now
 			free[#free + 1] = id
@@ -164,7 +193,48 @@ if next(sums) then
 		if sum[3] > 0 then call('HINCRBY', key, stats[stat] .. '\0w', sum[3]) end
 	end
 end
+
+local answer = {'ok', table.concat(applied), ''}
+for flow, list in pairs(from) do
+	local key = P .. 'f:' .. flows[flow]
+	call('HINCRBY', key, 'completed', #list)
+	call('HINCRBY', key, 'version', 1)
+	local less, waiting = {}, {}
+	for _, edges in ipairs(fetch(P .. 'g:' .. flows[flow], list)) do
+		for edge = 1, edges and #edges or 0, 17 do
+			local to = sub(edges, edge, edge + 15)
+			if not less[to] then waiting[#waiting + 1] = to end
+			less[to] = (less[to] or 0) + 1
+		end
+	end
+	local changed = {}
+	for i, d in ipairs(fetch(D, waiting)) do
+		local id = waiting[i]
+		local state, flags, delivery, holder, started, excused, errors, losses, waits, due, deadline, finished, created
+		if d then
+			state, flags, delivery, holder, started, excused, errors, losses, waits, due, deadline, finished, created = unpack_(WHOLE, d)
+		end
+		if state == PENDING and waits > 0 then
+			waits = math.max(waits - less[id], 0)
+			if waits == 0 then
+				local about = call('HGET', P .. 'waiting', id)
+				local delay, retry, priority = unpack_('<i8i8B', about)
+				local queue = sub(about, 18)
+				due = now + delay
+				if retry > 0 then deadline = due + retry end
+				call('HDEL', P .. 'waiting', id)
+				call('ZADD', P .. 'q:' .. queue .. ':' .. priority, due, id)
+				if delay <= 0 then answer[#answer + 1] = queue end
+			end
+			changed[#changed + 1] = id
+			changed[#changed + 1] = pack(WHOLE, state, flags, delivery, holder, started, excused, errors, losses, waits, due, deadline, finished, created)
+		end
+	end
+	many('HSET', D, changed)
+end
+for i = 4, #answer do
+	if byte(answer[i]) ~= 64 and answer[i] ~= answer[i - 1] then call('PUBLISH', P .. 'wake', origin .. answer[i]) end
+end
 if ARGV[3] ~= '' then call('PUBLISH', P .. 'wake', ARGV[3]) end
-local got = ''
-if ARGV[4] ~= '' then got = claimed(now, ARGV[4]) end
-return {'ok', table.concat(applied), got}
+if ARGV[4] ~= '' then answer[3] = claimed(now, ARGV[4]) end
+return answer
