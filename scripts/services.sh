@@ -4,7 +4,7 @@
 #   scripts/services.sh up      start, or on Debian as root install, what is missing
 #   scripts/services.sh env     the same, then print the export lines for the tests:
 #                               eval "$(scripts/services.sh env)"
-#   scripts/services.sh clean   drop the schemas that killed tests left behind
+#   scripts/services.sh clean   drop the schemas and ledgers that killed tests left behind
 #
 # A server named by SEQUENCER_TEST_…_URL is taken as it is and never touched, except by clean. Otherwise the server of this
 # machine is used, and a role and a database of our own are made on it. Every step may be repeated.
@@ -145,12 +145,80 @@ select format('drop schema %I cascade', nspname) from pg_namespace where nspname
 SQL
 }
 
+# --- Redis ----------------------------------------------------------------------------------------------------------
+
+redis_port=6379
+cluster_port=6390 # a server of our own in cluster mode, which has all slots; internal/testdb knows both ports
+
+redis_answers() { [ "$(timeout 5 redis-cli -u "$1" ping 2>/dev/null </dev/null)" = PONG ]; }
+
+redis_binaries() {
+	command -v redis-server >/dev/null && command -v redis-cli >/dev/null && return
+	on_debian_as_root || give_up 'no Redis, and this script installs one only on Debian as root' \
+		'either install redis-server 7 or newer (or Valkey, with commands of these names) and run this again,' \
+		'or: export SEQUENCER_TEST_REDIS_URL=redis://host:6379 SEQUENCER_TEST_REDIS_CLUSTER_URL=redis://host:port'
+	install_packages redis-server
+}
+
+# redis_start PORT OPTION… starts a server that keeps nothing on disk.
+redis_start() {
+	local port=$1 dir
+	shift
+	dir=$(mktemp -d "${TMPDIR:-/tmp}/sequencer-redis-XXXXXX")
+	say "starting Redis on port $port"
+	redis-server --port "$port" --bind 127.0.0.1 --dir "$dir" --logfile "$dir/log" --save '' --daemonize yes "$@" >&2
+	wait_for 10 redis_answers "redis://127.0.0.1:$port" || give_up "Redis does not answer on 127.0.0.1:$port" "its log: $dir/log"
+}
+
+redis_server() {
+	if [ -n "${SEQUENCER_TEST_REDIS_URL:-}" ]; then
+		if command -v redis-cli >/dev/null && ! redis_answers "$SEQUENCER_TEST_REDIS_URL"; then
+			give_up 'the server in SEQUENCER_TEST_REDIS_URL does not answer' \
+				'start it, correct the variable, or unset it to use the server of this machine'
+		fi
+		return
+	fi
+	SEQUENCER_TEST_REDIS_URL=redis://127.0.0.1:$redis_port
+	redis_binaries
+	redis_answers "$SEQUENCER_TEST_REDIS_URL" || redis_start $redis_port
+}
+
+redis_cluster() {
+	[ -z "${SEQUENCER_TEST_REDIS_CLUSTER_URL:-}" ] || return 0
+	SEQUENCER_TEST_REDIS_CLUSTER_URL=redis://127.0.0.1:$cluster_port
+	redis_binaries
+	redis_answers "$SEQUENCER_TEST_REDIS_CLUSTER_URL" || redis_start $cluster_port --cluster-enabled yes --cluster-node-timeout 60000
+	redis-cli -p $cluster_port cluster info | grep -q '^cluster_slots_assigned:16384' ||
+		redis-cli -p $cluster_port cluster addslotsrange 0 16383 >&2
+	wait_for 10 eval "redis-cli -p $cluster_port cluster info | grep -q '^cluster_state:ok'" ||
+		give_up "the Redis cluster on 127.0.0.1:$cluster_port does not come up" "see: redis-cli -p $cluster_port cluster info"
+}
+
+redis() {
+	redis_server
+	redis_cluster
+}
+
+redis_clean() {
+	local url
+	for url in "$SEQUENCER_TEST_REDIS_URL" "$SEQUENCER_TEST_REDIS_CLUSTER_URL"; do
+		redis-cli -u "$url" eval "local at = '0'
+			repeat
+				local found = redis.call('SCAN', at, 'MATCH', '{test_*', 'COUNT', 1000)
+				at = found[1]
+				for _, key in ipairs(found[2]) do redis.call('UNLINK', key) end
+			until at == '0'" 0 >&2
+	done
+}
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 up() {
 	c_compiler
 	postgres
 	say "PostgreSQL is at $(sed -E 's#(//[^:/@]*):[^@]*@#\1:…@#' <<<"$SEQUENCER_TEST_POSTGRES_URL")"
+	redis
+	say "Redis is at $(sed -E 's#(//[^:/@]*):[^@]*@#\1:…@#' <<<"$SEQUENCER_TEST_REDIS_URL $SEQUENCER_TEST_REDIS_CLUSTER_URL")"
 }
 
 case "${1:-up}" in
@@ -158,10 +226,13 @@ up) up ;;
 env)
 	up
 	printf 'export SEQUENCER_TEST_POSTGRES_URL=%q\n' "$SEQUENCER_TEST_POSTGRES_URL"
+	printf 'export SEQUENCER_TEST_REDIS_URL=%q\n' "$SEQUENCER_TEST_REDIS_URL"
+	printf 'export SEQUENCER_TEST_REDIS_CLUSTER_URL=%q\n' "$SEQUENCER_TEST_REDIS_CLUSTER_URL"
 	;;
 clean)
 	up
 	postgres_clean
+	redis_clean
 	;;
 *)
 	sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p;}' "$0" >&2

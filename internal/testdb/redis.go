@@ -6,8 +6,11 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"os"
+	osexec "os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -64,6 +67,46 @@ func redisLedger(tb testing.TB, server string) string {
 		}
 	})
 	return u.String()
+}
+
+// RedisServer starts a server with these options, which ends with tb, and returns its URL: for what concerns settings, or
+// cannot be done to a server that others use. Without the program redis-server, tb is skipped as by Redis.
+func RedisServer(tb testing.TB, options ...string) string {
+	tb.Helper()
+	program, err := osexec.LookPath("redis-server")
+	if err != nil {
+		leaveOut(tb, "redis", redisVar, err)
+		return ""
+	}
+	dir, err := os.MkdirTemp("", "redis") // tb.TempDir may be too long for the name of a socket
+	if err != nil {
+		tb.Fatal(err)
+	}
+	socket := filepath.Join(dir, "socket")
+	args := append([]string{"--port", "0", "--unixsocket", socket, "--dir", dir, "--save", "", "--loglevel", "warning"}, options...)
+	cmd := osexec.CommandContext(context.WithoutCancel(tb.Context()), program, args...)
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = os.RemoveAll(dir)
+	})
+	server := "unix://" + socket
+	for deadline := time.Now().Add(connectTimeout); ; {
+		client, err := connectRedis(server)
+		if err == nil {
+			err = client.Ping(tb.Context()).Err()
+			_ = client.Close()
+		}
+		if err == nil {
+			return server
+		}
+		if time.Now().After(deadline) {
+			tb.Fatalf("redis-server %v does not answer: %v", options, err)
+		}
+	}
 }
 
 // The servers are looked for once per process, as postgresServer is.

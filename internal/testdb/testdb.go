@@ -1,20 +1,24 @@
 // Package testdb hands each test a database of its own on a real server.
 //
 // A test asks for a backend by name and gets an address that nobody else uses: [Postgres] makes a schema and drops it
-// when the test ends, [SQLite] names a file in a directory that is removed. Tests may therefore run in parallel, in one
+// when the test ends, [Redis] names a ledger whose keys are removed, [SQLite] names a file in a directory that is removed. Tests may therefore run in parallel, in one
 // process or in many, and children that a test starts may be handed the same address.
 //
 // A server is found by an environment variable with a local default:
 //
 //	SEQUENCER_TEST_POSTGRES_URL   postgres://… ; the default is the database that scripts/services.sh makes on
 //	                              127.0.0.1:5432, then the user postgres there without a password
+//	SEQUENCER_TEST_REDIS_URL      redis://… ; the default is redis://127.0.0.1:6379
+//	SEQUENCER_TEST_REDIS_CLUSTER_URL
+//	                              a server in cluster mode that has all slots; the default is the one that
+//	                              scripts/services.sh starts on 127.0.0.1:6390
 //	SEQUENCER_TEST_REQUIRE        "all", or backends separated by commas: their absence is a failure
 //
 // Without a server a test is skipped and says which backend it left out, so that a bare "go test ./..." covers memory and
 // SQLite on any machine. make test and CI set SEQUENCER_TEST_REQUIRE=all: there, a missing server fails every test that
 // asks for it, with the remedy.
 //
-// Schemas of tests that were killed stay behind; "scripts/services.sh clean" drops them.
+// Schemas and ledgers of tests that were killed stay behind; "scripts/services.sh clean" drops them.
 package testdb
 
 import (
