@@ -23,7 +23,7 @@ type Opened struct {
 	Seq     *sequencer.Sequencer
 	DB      *sql.DB  // where imports read; nil = nowhere
 	Notices []string // for validate
-	Warning string   // why there may be nothing to do, for process, verify and wait
+	Warning string   // why there may be nothing to do, or what the ledger cannot promise; for process and verify
 	// Check looks at what a command is about to run, before anything is written, and
 	// for validate at what is pending; nil = there is nothing to look at.
 	Check func(ctx context.Context, tasks []sequencer.Task) error

@@ -21,7 +21,11 @@ type database struct {
 	tx      func(*sql.Tx) storage.Tx
 	sql     func() (*sql.DB, error)
 	syntax  func(ctx context.Context, text string) error // nil = it cannot be asked
+	warning string                                       // what such a ledger cannot promise
 }
+
+// hasSQL reports whether statements can be run where the ledger is.
+func (db *database) hasSQL() bool { return db.dialect != "" }
 
 // openDatabase tells by its form what a URL means. Errors never show it: it may
 // hold a password.
@@ -34,12 +38,14 @@ func openDatabase(ctx context.Context, url string) (*database, error) {
 		return openPostgres(ctx, url)
 	case scheme == "sqlite" || scheme == "sqlite3":
 		return openSQLite(ctx, strings.TrimPrefix(rest, "//"))
+	case scheme == "redis" || scheme == "rediss":
+		return openRedis(ctx, url)
 	case scheme != "file" && keyword.MatchString(url):
 		return nil, cli.Usage(errors.New("the database is given as keywords of libpq: write postgres://user@host/db"))
 	case !found, scheme == "file", url == ":memory:", isDrive(scheme):
 		return openSQLite(ctx, url)
 	}
-	return nil, cli.Usage(errors.New("unknown kind of database: the URL must start with postgres: or sqlite:, or be the path of a SQLite file"))
+	return nil, cli.Usage(errors.New("unknown kind of database: the URL must start with postgres:, sqlite: or redis:, or be the path of a SQLite file"))
 }
 
 // keyword finds one of libpq's in a connection string that is no URL.

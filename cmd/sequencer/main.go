@@ -1,5 +1,6 @@
 // Command sequencer runs schema migrations and operations that are files, in the
-// order of their timestamps, once, against a ledger in SQLite or PostgreSQL.
+// order of their timestamps, once, against a ledger in SQLite or PostgreSQL. A ledger
+// in Redis serves executables.
 //
 //	export SEQUENCER_DATABASE_URL=sqlite:app.db
 //	sequencer plan

@@ -53,6 +53,14 @@ func TestScriptsOnPostgres(t *testing.T) {
 	}
 }
 
+// The scripts in testdata/redis are about a ledger without an SQL database.
+func TestScriptsOnRedis(t *testing.T) {
+	t.Parallel()
+	p := params(t, testdb.Redis(t))
+	p.Dir = "testdata/redis"
+	testscript.Run(t, p)
+}
+
 func params(t *testing.T, url string) testscript.Params {
 	t.Helper()
 	return testscript.Params{

@@ -33,7 +33,7 @@ type opener struct {
 
 func (o *opener) Flags(flags *pflag.FlagSet) {
 	o.flags = flags
-	flags.StringVar(&o.databaseURL, "database-url", "", "the ledger's database: postgres://…, sqlite:PATH or a path (SEQUENCER_DATABASE_URL)")
+	flags.StringVar(&o.databaseURL, "database-url", "", "the ledger's database: postgres://…, sqlite:PATH, redis://… or a path (SEQUENCER_DATABASE_URL)")
 	flags.StringVar(&o.migrations, "migrations", "migrations", "directory of goose migrations; the default need not exist")
 	flags.StringVar(&o.operations, "operations", "operations", "directory of operations; the default need not exist")
 	flags.StringVar(&o.environment, "env", "", "the environment that operations are compared with (SEQUENCER_ENV, production)")
@@ -58,6 +58,11 @@ func (o *opener) Open(ctx context.Context, log *slog.Logger) (_ *cli.Opened, err
 	}()
 	if _, err := db.store.Schema(ctx); err != nil { // the store words what is wrong with a file best
 		return nil, err
+	}
+	if !db.hasSQL() {
+		if err := withoutSQL(operations, o.migrations); err != nil {
+			return nil, err
+		}
 	}
 	cfg := sequencer.Config{
 		Environment: cmp.Or(o.environment, os.Getenv("SEQUENCER_ENV"), "production"), Actor: o.actor, Logger: log, ShutdownGrace: o.grace,
@@ -84,12 +89,12 @@ func (o *opener) Open(ctx context.Context, log *slog.Logger) (_ *cli.Opened, err
 		return nil, err
 	}
 	handle, err := db.sql()
-	if err != nil {
+	if err != nil && !errors.Is(err, errNoSQL) {
 		return nil, err
 	}
 	files := syntax{check: db.syntax, operations: operations, migrations: source, dir: o.migrations}
 	return &cli.Opened{
-		Seq: seq, DB: handle, Notices: operations.Notices, Warning: o.warning(), Check: files.examine,
+		Seq: seq, DB: handle, Notices: operations.Notices, Warning: cmp.Or(o.warning(), db.warning), Check: files.examine,
 		Close: db.store.Close, Abort: operations.Kill,
 	}, nil
 }
@@ -123,6 +128,9 @@ func (o *opener) source(db *database) (*goose.Source, error) {
 			return nil, nil //nolint:nilnil // no migrations is none
 		}
 		return nil, err
+	}
+	if !db.hasSQL() {
+		return nil, nil //nolint:nilnil // nor can there be any, see withoutSQL
 	}
 	handle, err := db.sql()
 	if err != nil {

@@ -1,3 +1,46 @@
+// Package redis keeps the ledger in Redis 7 or newer, or in Valkey.
+//
+// # What a server may lose
+//
+// A call that returned is as durable as the server makes it, and that is less than a
+// database does. With appendonly yes and appendfsync everysec, the usual setting, the
+// last second of calls is lost with the machine; with appendfsync always none is, at
+// the price of a disk write for each. Without an append-only file all since the last
+// snapshot is lost with the server, of which [Store.Setup] warns. When a replica takes
+// over it lacks what had not reached it, seconds in the worst case, whatever the disk
+// has. What is lost is lost whole and from the end: the ledger is then as it was at
+// some instant before. Executions that were done since run again, and what was
+// enqueued since is gone; that is the one case in which something accepted vanishes.
+// A server that evicts keys is refused by Setup ([EvictionError]).
+//
+// No effect of a handler can share the commit of its outcome, so the ledger of
+// ordered operations belongs into an SQL database where there is one.
+//
+// # Keys
+//
+// All keys of a ledger begin with its name in braces, the hash tag of a cluster: so
+// all are in one slot, and a script can touch any. More nodes means more ledgers.
+//
+// A row is a field of x and one of d, named by its id (lua/common.lua). Beside it are
+// what finds it: sorted sets for what is due, by queue and priority; for what was
+// created, by name; for what ended badly, has a tag or had an error; sets for what a
+// worker holds and for members of flows; hashes for unique keys. place.go lists them
+// all. History stays where it is: an end is one write of d, so a ledger that is kept
+// costs no more than one that is not, but for memory: about 600 bytes for an execution
+// of 100 bytes.
+//
+// # How a call is atomic
+//
+// A server runs one script at a time. The hot path is a script for each verb that
+// does all of it: enqueue, claim, finish with the claim of what comes next, renew,
+// checkpoint. Everything else (what concerns flows, leases and people) is decided in
+// Go (unit.go): it reads, decides, and has one script write all at once, if nothing
+// of what it read has changed; otherwise it decides anew. The rules of flows therefore
+// exist once, in package settle.
+//
+// # Clock
+//
+// A request's Now, where given, is its instant; otherwise the server's clock is.
 package redis
 
 import (
