@@ -12,7 +12,7 @@ import (
 // Every method but Name, Setup, Schema and Close returns a *SchemaError, having
 // written nothing, when the ledger is missing or not usable by this binary.
 type Store interface {
-	// Name is the kind of backend, for messages: memory, sqlite, postgres.
+	// Name is the kind of backend, for messages: memory, sqlite, postgres, redis.
 	Name() string
 
 	// Setup creates or upgrades the schema. It is idempotent, and safe when

@@ -245,7 +245,7 @@ func (s *Store) Counts(ctx context.Context) ([]storage.Count, error) {
 }
 
 // minuteKey names the hash of one minute's statistics.
-func minuteKey(minute int64) string { return "m:" + strconv.FormatInt(minute, 10) }
+func minuteKey(minute int64) string { return "stat:" + strconv.FormatInt(minute, 10) }
 
 // Stats implements [storage.Reader].
 func (s *Store) Stats(ctx context.Context, f storage.StatsFilter) ([]storage.Stat, error) {

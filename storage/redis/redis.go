@@ -1,4 +1,5 @@
-// Package redis keeps the ledger in Redis 7 or newer, or in Valkey.
+// Package redis keeps the ledger in Redis 7 or newer. It asks for nothing that Valkey
+// lacks, but is tested with Redis alone.
 //
 // # What a server may lose
 //

@@ -185,7 +185,7 @@ if #ended > 0 then -- a list for each minute is much cheaper than a sorted set, 
 	call('ZADD', P .. 'endings', minute, minute)
 end
 if next(sums) then
-	local key = P .. 'm:' .. minute
+	local key = P .. 'stat:' .. minute
 	call('ZADD', P .. 'minutes', minute, minute)
 	for stat, sum in pairs(sums) do
 		call('HINCRBY', key, stats[stat] .. '\0n', sum[1])
