@@ -78,7 +78,7 @@ func RedisServer(tb testing.TB, options ...string) string {
 		leaveOut(tb, "redis", redisVar, err)
 		return ""
 	}
-	dir, err := os.MkdirTemp("", "redis") // tb.TempDir may be too long for the name of a socket
+	dir, err := os.MkdirTemp("", "redis") //nolint:usetesting // the directory of a test may be too long for the name of a socket
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func answeringRedis(variable, local string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer client.Close()
+	defer client.Close() //nolint:errcheck // nothing is under way any more
 	return server, client.Ping(context.Background()).Err()
 }
 
@@ -144,7 +144,7 @@ func dropRedis(ctx context.Context, server, pattern string) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer client.Close() //nolint:errcheck // nothing is under way any more
 	for cursor := uint64(0); ; {
 		keys, next, err := client.Scan(ctx, cursor, pattern, 1000).Result()
 		if err != nil {

@@ -237,7 +237,7 @@ func (u *unit) takeOver(ctx context.Context, lost []storage.ID, r storage.Rescue
 	for i, worker := range lost {
 		if len(held[i].Val()) == 0 { // nothing can come any more, see part
 			u.check("EXISTS", u.s.key("held:"+string(worker[:])), "", "0", true)
-			u.commands.list = append(u.commands.list, []any{"SREM", u.s.key("lost"), worker[:]})
+			u.commands.alone("SREM", u.s.key("lost"), string(worker[:]))
 		}
 		for _, name := range held[i].Val() {
 			ids = append(ids, idOf(name))

@@ -22,7 +22,7 @@ const (
 )
 
 // Executions implements [storage.Reader]. The sets that serve a filter are those of
-// ids, flow, name, tag, error, and of states other than completed and pending; any
+// ids, flow, name, tag, error, and of states other than completed; any
 // other filter is applied to all rows, in the order asked for, until the page is
 // full.
 func (s *Store) Executions(ctx context.Context, f storage.Filter) ([]storage.Execution, error) {
@@ -71,8 +71,11 @@ func (l *listing) few(ctx context.Context) (ids []storage.ID, some bool, _ error
 		return f.IDs, true, nil
 	case !f.FlowID.IsZero():
 		names, err = l.s.client.SMembers(ctx, l.s.key("m:"+string(f.FlowID[:]))).Result()
-	case len(f.States) == 1 && f.States[0] == storage.Running:
-		names, err = l.s.running(ctx)
+	case len(f.States) > 0 && !slices.ContainsFunc(f.States, storage.State.Over):
+		var some bool
+		if names, some, err = l.s.live(ctx, slices.Contains(f.States, storage.Pending)); !some {
+			return nil, false, err
+		}
 	default:
 		return nil, false, nil
 	}
@@ -80,6 +83,55 @@ func (l *listing) few(ctx context.Context) (ids []storage.ID, some bool, _ error
 		ids = append(ids, idOf(name))
 	}
 	return ids, true, err
+}
+
+// live names all rows that run, and those that are pending where that is asked for.
+// It gives up when these are many: then a walk finds them soon.
+func (s *Store) live(ctx context.Context, pending bool) (names []string, some bool, err error) {
+	names, err = s.running(ctx)
+	if err != nil || !pending {
+		return names, true, err
+	}
+	counts, err := s.client.HGetAll(ctx, s.key("counts")).Result()
+	if err != nil {
+		return nil, false, err
+	}
+	var keys []string
+	total := 0
+	for field, n := range counts {
+		queue, state, _ := strings.Cut(field, "\x00")
+		if storage.State(state) == storage.Pending {
+			many, _ := strconv.Atoi(n)
+			total += many
+			for priority := storage.PriorityHighest; priority <= storage.PriorityLowest; priority++ {
+				keys = append(keys, levelKey(queue, priority))
+			}
+		}
+	}
+	if total == 0 || total > listLimit {
+		return names, total == 0, nil
+	}
+	pipe := s.client.Pipeline()
+	lanes, waiting := pipe.HKeys(ctx, s.key("lanes")), pipe.HKeys(ctx, s.key("waiting"))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, false, err
+	}
+	for _, lane := range lanes.Val() {
+		keys = append(keys, "p:"+lane)
+	}
+	names = append(names, waiting.Val()...)
+	pipe = s.client.Pipeline()
+	due := make([]*redis.StringSliceCmd, len(keys))
+	for i, key := range keys {
+		due[i] = pipe.ZRange(ctx, s.key(key), 0, -1)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, false, err
+	}
+	for _, d := range due {
+		names = append(names, d.Val()...)
+	}
+	return names, true, nil
 }
 
 // running names all rows that a worker holds.

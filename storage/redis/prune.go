@@ -137,7 +137,7 @@ func (p *pruning) list(ctx context.Context, u *unit, minute string, until time.T
 			u.commands.add("ZADD", u.s.key(endedKey(r.State)), micro(r.FinishedAt), string(r.ID[:]))
 		}
 	})
-	u.commands.list = append(u.commands.list, []any{"LTRIM", key, looked, -1})
+	u.commands.alone("LTRIM", key, looked, -1)
 	return pruned, true, err
 }
 

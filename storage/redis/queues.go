@@ -16,7 +16,7 @@ func (s *Store) Queues(ctx context.Context, now time.Time) ([]storage.QueueState
 	found := []storage.QueueState{}
 	err := s.guarded(ctx, "read queues", func(ctx context.Context) error {
 		if now.IsZero() {
-			at, err := s.client.Time(ctx).Result()
+			at, err := s.time(ctx)
 			if err != nil {
 				return err
 			}

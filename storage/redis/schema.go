@@ -6,8 +6,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/gosequencer/sequencer/storage"
 )
+
+// logLedger is the key of a log line's ledger.
+const logLedger = "ledger"
 
 // schemaVersion is what this binary wants.
 const schemaVersion = 1
@@ -58,24 +63,31 @@ func (s *Store) Setup(ctx context.Context) (storage.Schema, error) {
 	return found, explained("set up", err)
 }
 
-// inspect looks at what the server does with data.
+// inspect looks at what the server does with data, in a cluster each that has some.
 func (s *Store) inspect(ctx context.Context) error {
-	memory, err := s.client.Info(ctx, "memory").Result()
+	if cluster, is := s.client.(*redis.ClusterClient); is {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return s.inspectNode(ctx, node) })
+	}
+	return s.inspectNode(ctx, s.client)
+}
+
+func (s *Store) inspectNode(ctx context.Context, node redis.Cmdable) error {
+	memory, err := node.Info(ctx, "memory").Result()
 	if err != nil {
 		return err
 	}
 	if policy := infoField(memory, "maxmemory_policy"); policy != "" && policy != "noeviction" {
 		return &EvictionError{Policy: policy}
 	} else if policy == "" {
-		s.logger.WarnContext(ctx, "redis does not tell its maxmemory-policy: a ledger needs noeviction", "ledger", s.prefix)
+		s.logger.WarnContext(ctx, "redis does not tell its maxmemory-policy: a ledger needs noeviction", logLedger, s.prefix)
 	}
-	persistence, err := s.client.Info(ctx, "persistence").Result()
+	persistence, err := node.Info(ctx, "persistence").Result()
 	if err != nil {
 		return err
 	}
 	if infoField(persistence, "aof_enabled") != "1" {
 		s.logger.WarnContext(ctx, "redis keeps no append-only file: when it ends, all since its last snapshot is lost; set appendonly yes",
-			"ledger", s.prefix)
+			logLedger, s.prefix)
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ var (
 	checkpointScript = newScript(false, "", "checkpoint")
 	renewScript      = newScript(false, "", "renew")
 	openScript       = newScript(false, "", "open")
+	timeScript       = newScript(false, " flags=no-writes", "time")
 	rowsScript       = newScript(false, " flags=no-writes", "record", "rows")
 )
 
@@ -107,6 +108,13 @@ func (s *Store) verb(ctx context.Context, sc *script, args ...any) (string, []an
 			return "", nil, errors.Join(errGated, err)
 		}
 	}
+}
+
+// time is the instant of the server.
+func (s *Store) time(ctx context.Context) (time.Time, error) {
+	answer, err := s.eval(ctx, &timeScript)
+	micro, _ := answer.(int64)
+	return instant(micro), err
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

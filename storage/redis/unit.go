@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -28,7 +29,7 @@ type unit struct {
 	flows    map[storage.ID]*flow
 	holders  map[string]storage.ID // of unique keys, as they were read; zero = nobody
 	taken    map[string]*row       // keys that rows of this unit take
-	checks   []any                 // five for each, see lua/commit.lua
+	checks   []byte                // see lua/commit.lua
 	commands commands
 	arrivals wake.Arrivals
 	claim    *storage.ClaimRequest // made after the writes
@@ -89,7 +90,7 @@ func (s *Store) unit(ctx context.Context, now time.Time, f func(context.Context,
 
 func (u *unit) run(ctx context.Context, now time.Time, f func(context.Context, *unit) error) error {
 	if now.IsZero() {
-		at, err := u.s.client.Time(ctx).Result()
+		at, err := u.s.time(ctx)
 		if err != nil {
 			return err
 		}
@@ -108,6 +109,9 @@ func (u *unit) run(ctx context.Context, now time.Time, f func(context.Context, *
 
 // verify returns errMoved if f refused because of something that has changed.
 func (u *unit) verify(ctx context.Context) error {
+	if len(u.changed) == 0 && len(u.checks) == 0 {
+		return nil
+	}
 	u.commands, u.claim = commands{}, nil
 	for _, c := range u.changed {
 		c.now = c.was
@@ -143,8 +147,7 @@ func (u *unit) commit(ctx context.Context) error {
 	if message := u.s.message(&u.arrivals); message != "" {
 		u.commands.add("PUBLISH", u.s.key("wake"), message)
 	}
-	args := append([]any{u.now.UnixMicro(), u.token, claim, checks, len(u.checks) / 5}, u.checks...)
-	code, rest, err := u.s.verb(ctx, &commitScript, u.commands.appendTo(args)...)
+	code, rest, err := u.s.verb(ctx, &commitScript, u.now.UnixMicro(), u.token, claim, checks, u.checks, u.commands.appendTo(nil))
 	switch {
 	case err != nil:
 		return err
@@ -194,7 +197,9 @@ func (u *unit) check(command, key, field string, is string, there bool) {
 	if there {
 		present = "1"
 	}
-	u.checks = append(u.checks, command, key, field, present, is)
+	for _, text := range []string{command, key, field, present, is} {
+		u.checks = appendArg(u.checks, text)
+	}
 }
 
 // field reads a field of a hash, which must not change meanwhile.
@@ -376,19 +381,24 @@ type commands struct {
 	order  []commandKey
 	args   map[commandKey][]any
 	counts map[commandKey]int64 // HINCRBY: key and field
-	list   [][]any              // that cannot be joined
+	list   []command            // that cannot be joined
 }
 
 type commandKey struct{ command, key string }
 
-func (c *commands) add(command, key string, args ...any) {
-	switch command {
+type command struct {
+	name, key string
+	args      []any
+}
+
+func (c *commands) add(name, key string, args ...any) {
+	switch name {
 	case "HSET", "HDEL", "ZADD", "ZREM", "SADD", "SREM":
 	default:
-		c.list = append(c.list, append([]any{command, key}, args...))
+		c.alone(name, key, args...)
 		return
 	}
-	k := commandKey{command, key}
+	k := commandKey{name, key}
 	if c.args == nil {
 		c.args = map[commandKey][]any{}
 	}
@@ -396,6 +406,11 @@ func (c *commands) add(command, key string, args ...any) {
 		c.order = append(c.order, k)
 	}
 	c.args[k] = append(c.args[k], args...)
+}
+
+// alone adds a command that comes after all that can be joined.
+func (c *commands) alone(name, key string, args ...any) {
+	c.list = append(c.list, command{name, key, args})
 }
 
 func (c *commands) count(key, field string, by int64) {
@@ -408,13 +423,14 @@ func (c *commands) count(key, field string, by int64) {
 // argsAtATime divides by two, and Lua can unpack as many.
 const argsAtATime = 4000
 
-// appendTo adds the number of commands, and each with the number of its arguments.
-func (c *commands) appendTo(args []any) []any {
-	at, n := len(args), 0
-	args = append(args, 0)
-	add := func(command ...any) {
-		args = append(append(args, len(command)), command...)
-		n++
+// appendTo adds each command with the number of its arguments, see lua/commit.lua.
+func (c *commands) appendTo(b []byte) []byte {
+	add := func(name, key string, args ...any) {
+		b = binary.LittleEndian.AppendUint32(b, uint32(2+len(args)))
+		b = appendArg(appendArg(b, name), key)
+		for _, arg := range args {
+			b = appendArg(b, arg)
+		}
 	}
 	takes := func(k commandKey) bool { return k.command == "HDEL" || k.command == "ZREM" || k.command == "SREM" }
 	slices.SortStableFunc(c.order, func(a, b commandKey) int { // what one row leaves another may enter
@@ -430,18 +446,37 @@ func (c *commands) appendTo(args []any) []any {
 	for _, k := range c.order {
 		for all := c.args[k]; len(all) > 0; {
 			some := min(len(all), argsAtATime)
-			add(append([]any{k.command, k.key}, all[:some]...)...)
+			add(k.command, k.key, all[:some]...)
 			all = all[some:]
 		}
 	}
 	for k, by := range c.counts {
 		if by != 0 {
-			add("HINCRBY", k.command, k.key, strconv.FormatInt(by, 10))
+			add("HINCRBY", k.command, k.key, by)
 		}
 	}
-	for _, command := range c.list {
-		add(command...)
+	for _, l := range c.list {
+		add(l.name, l.key, l.args...)
 	}
-	args[at] = n
-	return args
+	return b
+}
+
+// appendArg adds an argument with its length before it.
+func appendArg(b []byte, arg any) []byte {
+	at := len(b)
+	b = append(b, 0, 0, 0, 0)
+	switch arg := arg.(type) {
+	case string:
+		b = append(b, arg...)
+	case []byte:
+		b = append(b, arg...)
+	case int:
+		b = strconv.AppendInt(b, int64(arg), 10)
+	case int64:
+		b = strconv.AppendInt(b, arg, 10)
+	default:
+		panic(fmt.Sprintf("redis: an argument that is a %T", arg)) // of a command that is written in this package
+	}
+	binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at-4))
+	return b
 }

@@ -75,8 +75,9 @@ func (s *Store) unwatched(ctx context.Context, err error) error {
 // means that it was listening.
 func (s *Store) hear(ctx context.Context, w *wake.Watcher) (heard bool, _ error) {
 	ear := s.client.Subscribe(ctx, s.key("wake"))
-	defer ear.Close()
-	defer context.AfterFunc(ctx, func() { ear.Close() })() // the client does not look at ctx while it waits
+	hangUp := func() { _ = ear.Close() }
+	defer hangUp()
+	defer context.AfterFunc(ctx, hangUp)() // the client does not look at ctx while it waits
 	for silent := false; ; {
 		got, err := ear.ReceiveTimeout(ctx, pingAfter)
 		if slow, is := errors.AsType[net.Error](err); is && slow.Timeout() && !silent && heard {
