@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"sync"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -226,4 +227,46 @@ func TestPruneTakesWhatEndedInOrderAndKeepsWhatMustStay(t *testing.T) { // Q10.2
 			t.Errorf("%s is left behind (%d, %v)", key, left, err)
 		}
 	}
+}
+
+// The home of a row may have left before the row comes: nobody serves it, so it is
+// rescued, whichever way it came.
+func TestARowWhoseHomeHasLeftIsRescued(t *testing.T) { // Q2.16
+	t.Parallel()
+	for name, tick := range map[string]*storage.Tick{"by a script": nil, "by a unit": {Schedule: "nightly"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, testdb.Redis(t))
+			home, rescuer := join(t, s), join(t, s)
+			if err := s.Leave(t.Context(), home); err != nil {
+				t.Fatal(err)
+			}
+			if got := rescue(t, s, rescuer); len(got) != 0 { // nothing is held, and the worker is forgotten
+				t.Fatalf("rescued %d rows before there was one", len(got))
+			}
+			if err := s.Announce(t.Context(), storage.AnnounceRequest{Schedules: []storage.Schedule{{Name: "nightly"}}}); err != nil {
+				t.Fatal(err)
+			}
+			e := job(storage.PrivateQueue + "call")
+			e.WorkerID = home
+			if tick != nil {
+				tick.At = time.Now().Add(time.Hour)
+			}
+			if _, err := s.Enqueue(t.Context(), storage.EnqueueRequest{Executions: []storage.Execution{e}, Tick: tick}); err != nil {
+				t.Fatal(err)
+			}
+			if got := rescue(t, s, rescuer); len(got) != 1 || got[0].ID != e.ID || got[0].State != storage.Pending {
+				t.Errorf("rescued %+v, want the row, found pending", got)
+			}
+		})
+	}
+}
+
+func rescue(t *testing.T, s *redis.Store, rescuer storage.ID) []storage.Execution {
+	t.Helper()
+	got, err := s.Rescue(t.Context(), storage.RescueRequest{Worker: rescuer, Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
 }

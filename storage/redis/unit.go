@@ -247,10 +247,15 @@ func (u *unit) get(ctx context.Context, id storage.ID) (*row, error) {
 
 // insert adds a row. That there was none is among the checks.
 func (u *unit) insert(ctx context.Context, r *row) error {
-	err := u.read(ctx, r.ID)
+	if err := u.read(ctx, r.ID); err != nil {
+		return err
+	}
 	u.rows[r.ID].now = r
 	u.takeKey(r)
-	return err
+	if r.State.Over() {
+		return nil
+	}
+	return u.homed(ctx, r.WorkerID)
 }
 
 // takeKey notes that a live row holds its unique key from now on.
