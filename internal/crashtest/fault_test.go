@@ -23,7 +23,7 @@ import (
 )
 
 // faultLimit ends a run that waits for something it has lost.
-const faultLimit = 10 * time.Second
+const faultLimit = time.Minute
 
 var errInjected = errors.New("injected fault")
 

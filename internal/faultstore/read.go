@@ -21,8 +21,11 @@ func Reads(point string) bool {
 	return slices.Contains(reads, verb)
 }
 
-// Chance reports whether it is a matter of time if a point is passed at all.
-func Chance(point string) bool { return strings.HasPrefix(point, "Look#") }
+// Chance reports whether it is a matter of time if a point is passed at all: an idle
+// pool looks every now and then, a run writes to the disk once a second.
+func Chance(point string) bool {
+	return strings.HasPrefix(point, "Look#") || strings.HasPrefix(point, "Sync#")
+}
 
 func (s *faulty) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Execution, error) {
 	return around(s.counted, "Newest", func() ([]storage.Execution, error) { return s.Store.Newest(ctx, r) })
