@@ -83,7 +83,7 @@ func (e *enqueuing) run(ctx context.Context) error {
 	}
 	if e.plain() {
 		for _, chunk := range chunks(r.Executions) {
-			e.queueRows(chunk, nil, idsOf(chunk[:1]), func(storage.ID) {}) // where none can be a duplicate, the first tells for all
+			e.queuePlain(chunk, idsOf(chunk[:1]), nil) // where none can be a duplicate, the first tells for all
 		}
 		return nil
 	}

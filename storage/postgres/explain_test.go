@@ -131,6 +131,19 @@ func TestHotStatementsReadNoTableInFull(t *testing.T) {
 			e := enqueuing{q: q, request: storage.EnqueueRequest{Executions: []storage.Execution{execution("plain"), keyed}}}
 			return e.run(ctx)
 		}},
+		{"enqueue plainly", true, func(ctx context.Context, q *session) error {
+			e := enqueuing{q: q, request: storage.EnqueueRequest{Executions: []storage.Execution{execution("plain"), execution("plain")}}}
+			if err := e.run(ctx); err != nil {
+				return err
+			}
+			return q.flush(ctx)
+		}},
+		{"finish cleanly", true, func(ctx context.Context, q *session) error {
+			o := outcomes[2]
+			o.Of = &got.Executions[2]
+			f := finishing{request: storage.FinishRequest{Worker: w, Outcomes: []storage.Outcome{o}}}
+			return f.run(ctx, q)
+		}},
 		{"newest", true, func(ctx context.Context, q *session) error {
 			var rows []storage.Execution
 			return q.each(ctx, scanAll(&rows), newestSQL, "")

@@ -91,11 +91,11 @@ func (g *gather) send(parcels []*parcel) {
 		parcels[0].done <- g.store.insertPlain(ctx, parcels, nil)
 		return
 	}
-	rows, written := 0, 0
+	rows, written := 0, int64(0)
 	for _, p := range parcels {
 		rows += len(p.rows)
 	}
-	if err := g.store.insertPlain(ctx, parcels, &written); err == nil && written == rows {
+	if err := g.store.insertPlain(ctx, parcels, &written); err == nil && written == int64(rows) {
 		for _, p := range parcels {
 			p.done <- nil
 		}
@@ -108,7 +108,7 @@ func (g *gather) send(parcels []*parcel) {
 
 // insertPlain writes the rows of plain requests, all or, if those of one are there
 // already, none, and counts what it wrote.
-func (s *Store) insertPlain(ctx context.Context, parcels []*parcel, written *int) error {
+func (s *Store) insertPlain(ctx context.Context, parcels []*parcel, written *int64) error {
 	rows := parcels[0].rows
 	if len(parcels) > 1 {
 		rows = nil
@@ -128,11 +128,7 @@ func (s *Store) insertPlain(ctx context.Context, parcels []*parcel, written *int
 		if err := e.prepare(); err != nil {
 			return err
 		}
-		e.queueRows(rows, nil, firsts, func(storage.ID) {
-			if written != nil {
-				*written++
-			}
-		})
+		e.queuePlain(rows, firsts, written)
 		return nil
 	})
 }

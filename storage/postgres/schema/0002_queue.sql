@@ -27,6 +27,10 @@ CREATE TABLE sequencer_schedules (
     missed       text        NOT NULL
 );
 
+-- Which names have parked rows that a build may claim, whatever others there are.
+CREATE INDEX sequencer_live_parked_build ON sequencer_live (name, min_build)
+    WHERE state = 'pending' AND due_at IS NOT NULL AND parked;
+
 -- The operations a worker has registered.
 ALTER TABLE sequencer_workers ADD COLUMN names text[];
 
