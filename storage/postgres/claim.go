@@ -41,14 +41,13 @@ WITH clock AS MATERIALIZED (
 		AND NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'queue' AND p.name = q.queue)
 	ORDER BY n, priority
 ), known AS MATERIALIZED (
-	SELECT name FROM unnest($5::text[]) AS name
+	SELECT name FROM unnest($5::text[]) AS name CROSS JOIN LATERAL (
+		SELECT min_build FROM sequencer_live l
+		WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = name.name
+		ORDER BY min_build NULLS FIRST
+		LIMIT 1) least
 	WHERE EXISTS (SELECT FROM sequencer_live WHERE state = 'pending' AND due_at IS NOT NULL AND parked)
-		AND (EXISTS (
-			SELECT FROM sequencer_live l
-			WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = name.name AND l.min_build IS NULL)
-		OR EXISTS (
-			SELECT FROM sequencer_live l
-			WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = name.name AND l.min_build <= $7::bigint))
+		AND coalesce(least.min_build, 0) <= $7::bigint
 		AND NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'operation' AND p.name = name.name)
 ), picked AS MATERIALIZED (
 	SELECT r.id FROM level CROSS JOIN LATERAL (
@@ -89,14 +88,13 @@ const nextDueSQL = `
 WITH paused AS MATERIALIZED (
 	SELECT kind, name FROM sequencer_pauses WHERE $5::bool AND kind IN ('queue', 'operation')
 ), known AS MATERIALIZED (
-	SELECT name FROM unnest($4::text[]) AS name
+	SELECT name FROM unnest($4::text[]) AS name CROSS JOIN LATERAL (
+		SELECT min_build FROM sequencer_live l
+		WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = name.name
+		ORDER BY min_build NULLS FIRST
+		LIMIT 1) least
 	WHERE EXISTS (SELECT FROM sequencer_live WHERE state = 'pending' AND due_at IS NOT NULL AND parked)
-		AND (EXISTS (
-			SELECT FROM sequencer_live l
-			WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = name.name AND l.min_build IS NULL)
-		OR EXISTS (
-			SELECT FROM sequencer_live l
-			WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = name.name AND l.min_build <= $6::bigint))
+		AND coalesce(least.min_build, 0) <= $6::bigint
 		AND NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'operation' AND p.name = name.name)
 )
 SELECT EXISTS (

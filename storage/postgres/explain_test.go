@@ -69,8 +69,9 @@ func (x *explainer) generic(ctx context.Context, st statement) (string, error) {
 	return plan, err
 }
 
-// fullRead is a step that reads all of a part of the ledger.
-var fullRead = regexp.MustCompile(`Seq Scan on sequencer_(live|history)\b`)
+// fullRead is a step that reads all of a part of the ledger, or all of what an index
+// holds of it, to keep it aside.
+var fullRead = regexp.MustCompile(`Seq Scan on sequencer_(live|history)\b|hashed SubPlan`)
 
 // In its own transactions the store sends batches, with its own settings; in those
 // of a caller the server's settings stay, and an attempt finishes itself alone.
