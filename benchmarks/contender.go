@@ -37,6 +37,12 @@ type bulk interface {
 	insertBulk(ctx context.Context, payloads [][]byte) error
 }
 
+// strangers is a queue whose workers leave alone what they do not know.
+type strangers interface {
+	// insertStrange adds jobs that no worker knows.
+	insertStrange(ctx context.Context, payloads [][]byte) error
+}
+
 // worker is a queue that serves jobs until ctx is done. Each job is passed to handle.
 // What has been handled by then is recorded before work returns.
 type worker interface {

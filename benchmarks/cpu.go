@@ -82,6 +82,9 @@ func (r result) perJob(jobs int) []reading {
 	return slices.DeleteFunc(readings, func(r reading) bool { return r.value == 0 })
 }
 
+// cpu is what a job cost in all, in microseconds.
+func (r result) cpu(jobs int) float64 { return (r.CPU + r.ServerCPU).Seconds() * 1e6 / float64(jobs) }
+
 // profileVar holds the directory for profiles of what children measure.
 const profileVar = "SEQUENCER_BENCHMARK_PROFILE"
 

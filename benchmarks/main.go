@@ -4,7 +4,7 @@
 // them do the same work on the same servers, in alternation.
 //
 //	go run .                         everything but the slow works
-//	go run . -slow                   the slow ones too: first, rescue
+//	go run . -slow                   the slow ones too: first, strange, rescue
 //	go run . -run drain,latency      some works; a name stands for all that begin with it
 //	go run . -store postgres         some stores
 //	go run . -who sequencer,river    some contenders
@@ -36,6 +36,8 @@
 //     large the store is before and after, for a million jobs
 //   - first-20k, first-500k (slow): the first 10,000 handler calls of a backlog of
 //     that size; a claim that walks over what waits shows here
+//   - strange (slow): 10,000 jobs behind 500,000 that the worker does not know, when it
+//     meets those and when it has set them aside, beside 10,000 with nothing in front
 //   - latency-same, latency-other: from an insert that has returned to the start of
 //     the handler, inserted by the process that works or by another one
 //   - rescue (slow): from SIGKILL of a worker until another one starts its job

@@ -55,8 +55,11 @@ func sequencerOn(store string, open func(context.Context, place) (storage.Store,
 	}
 }
 
-// noop is our operation's input.
-type noop struct{ Payload string }
+// noop is our operation's input. strange is one that workers do not know.
+type (
+	noop    struct{ Payload string }
+	strange struct{ Payload string }
+)
 
 type oursQueue struct {
 	seq    *sequencer.Sequencer
@@ -83,6 +86,22 @@ func (q *oursQueue) work(ctx context.Context, handle handler) error {
 
 func (q *oursQueue) insert(ctx context.Context, payload []byte) error {
 	_, err := q.seq.Dispatch(ctx, q.job(noop{string(payload)}))
+	return err
+}
+
+// insertStrange implements strangers: the operation is registered here alone.
+func (q *oursQueue) insertStrange(ctx context.Context, payloads [][]byte) error {
+	reg := sequencer.NewRegistry()
+	job := sequencer.RegisterFuncOf(reg, "strange", func(context.Context, strange) error { return nil })
+	seq, err := sequencer.New(q.seq.Store(), reg, sequencer.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	all := make([]sequencer.Operation, len(payloads))
+	for i, p := range payloads {
+		all[i] = job(strange{string(p)})
+	}
+	_, err = seq.DispatchAll(ctx, all...)
 	return err
 }
 

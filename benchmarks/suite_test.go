@@ -53,6 +53,15 @@ func TestEveryContenderWorks(t *testing.T) {
 // no server tells whether it works.
 func TestOneContenderDoesEveryWork(t *testing.T) {
 	t.Parallel()
+	for _, c := range ours {
+		if c.store == "sqlite" {
+			for _, w := range smallWorks(t, "strange") {
+				if n := checkWork(t, c, w); n != 6 {
+					t.Errorf("%d figures for %s, want 6", n, w.name)
+				}
+			}
+		}
+	}
 	for _, w := range smallWorks(t, "insert-64", "insert-bulk", "first-20k", "latency-other", "rescue") {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
@@ -68,6 +77,7 @@ func smallWorks(t *testing.T, names ...string) []work {
 	t.Helper()
 	small := map[string]func(context.Context, contender) ([]reading, error){
 		"first-20k":     first(300, 100),
+		"strange":       func(ctx context.Context, c contender) ([]reading, error) { return behind(ctx, c, 300, 100) },
 		"latency-same":  func(ctx context.Context, c contender) ([]reading, error) { return latencySame(ctx, c, 20) },
 		"latency-other": func(ctx context.Context, c contender) ([]reading, error) { return latencyOther(ctx, c, 20) },
 	}

@@ -26,6 +26,7 @@ const (
 	doInsert        deed = "insert"
 	doBulk          deed = "insert in bulk"
 	doFill          deed = "fill"
+	doEstrange      deed = "insert what no worker knows"
 	doDrain         deed = "drain"
 	doListen        deed = "listen"
 	doListenAndSend deed = "listen and send"
@@ -79,6 +80,8 @@ func (t task) do(ctx context.Context, say func(message)) (r result, err error) {
 		return metered(ctx, t.Place, func() (result, error) { return insertInBulk(ctx, q, t.Jobs) })
 	case doFill:
 		return result{}, fill(ctx, q, t.Jobs)
+	case doEstrange:
+		return result{}, estrange(ctx, q, t.Jobs)
 	case doDrain:
 		return metered(ctx, t.Place, func() (result, error) { return drainAll(ctx, q, t.Jobs, t.Calls) })
 	case doListen, doListenAndSend:
@@ -125,6 +128,20 @@ func insertInBulk(ctx context.Context, q queue, jobs int) (result, error) {
 		all = all[n:]
 	}
 	return result{Took: time.Since(began)}, nil
+}
+
+// estrange inserts jobs that no worker knows.
+func estrange(ctx context.Context, q queue, jobs int) error {
+	s, ok := q.(strangers)
+	if !ok {
+		return absent("its workers do not leave alone what they do not know")
+	}
+	for left := jobs; left > 0; left -= bulkSize {
+		if err := s.insertStrange(ctx, payloads(min(bulkSize, left))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fill makes a backlog, the fast way if there is one.

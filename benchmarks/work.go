@@ -21,6 +21,8 @@ const (
 	latencyJobs = 300
 	// firstCalls is how many handler calls of a backlog the works first-… time.
 	firstCalls = 10_000
+	// strangeJobs stand in front of the queue in the work strange.
+	strangeJobs = 500_000
 	// rescuePatience is how long the work rescue waits.
 	rescuePatience = 3 * time.Minute
 )
@@ -33,6 +35,9 @@ func works(jobs int) []work {
 		{"drain", false, func(ctx context.Context, c contender) ([]reading, error) { return measureDrain(ctx, c, jobs) }},
 		{"first-20k", true, first(20_000, firstCalls)},
 		{"first-500k", true, first(500_000, firstCalls)},
+		{"strange", true, func(ctx context.Context, c contender) ([]reading, error) {
+			return behind(ctx, c, strangeJobs, firstCalls)
+		}},
 		{"latency-same", false, func(ctx context.Context, c contender) ([]reading, error) { return latencySame(ctx, c, latencyJobs) }},
 		{"latency-other", false, func(ctx context.Context, c contender) ([]reading, error) { return latencyOther(ctx, c, latencyJobs) }},
 		{"rescue", true, func(ctx context.Context, c contender) ([]reading, error) { return rescue(ctx, c, rescuePatience) }},
@@ -87,6 +92,50 @@ func first(jobs, calls int) func(context.Context, contender) ([]reading, error) 
 			return []reading{{"jobs/s", rate(calls, r.Took)}}, err
 		})
 	}
+}
+
+// behind times a backlog by itself, and then one behind jobs that the worker does not
+// know: while it sets those aside, and once more when it has.
+func behind(ctx context.Context, c contender, strange, calls int) ([]reading, error) {
+	return somewhere(ctx, c, func(p place) ([]reading, error) {
+		if _, err := finish(ctx, task{Do: doBulk, Jobs: calls, Prepare: true}.at(c, p)); err != nil {
+			return nil, err
+		}
+		alone, err := drainFirst(ctx, c, p, calls)
+		if err != nil {
+			return nil, err
+		}
+		var after [2]result
+		for i := range after {
+			if i == 0 {
+				_, err = finish(ctx, task{Do: doEstrange, Jobs: strange}.at(c, p))
+			}
+			if err == nil {
+				_, err = finish(ctx, task{Do: doBulk, Jobs: calls}.at(c, p))
+			}
+			if err == nil {
+				after[i], err = drainFirst(ctx, c, p, calls)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		return []reading{
+			{"jobs/s with nothing in front", rate(calls, alone.Took)},
+			{"jobs/s set aside", rate(strange, after[0].Took)},
+			{"jobs/s behind what is set aside", rate(calls, after[1].Took)},
+			{"CPU with nothing in front, µs/job", alone.cpu(calls)},
+			{"CPU of setting aside, µs/job", after[0].cpu(strange)},
+			{"CPU behind what is set aside, µs/job", after[1].cpu(calls)},
+		}, nil
+	})
+}
+
+func drainFirst(ctx context.Context, c contender, p place, calls int) (result, error) {
+	if err := p.settle(ctx); err != nil {
+		return result{}, err
+	}
+	return finish(ctx, task{Do: doDrain, Jobs: calls, Calls: calls}.at(c, p))
 }
 
 // backlog inserts jobs by a process of its own and returns the size of the store.

@@ -95,7 +95,7 @@ func (p *Pool) Run(ctx context.Context, first storage.Claimed) error {
 	r.ctx, r.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer r.cancel(nil)
 	r.runners = runners{attempt: r.attempt, emptied: emptied}
-	r.start(first) //nolint:contextcheck // attempts outlive ctx by the grace period
+	r.start(first)
 	if err := r.loop(ctx); err != nil {
 		r.cancel(storage.ErrLeaseLost) // nobody waits for them: their rows are rescued, their writes fenced
 		return err
@@ -186,19 +186,16 @@ func (r *run) loop(ctx context.Context) error {
 		timer.Reset(r.patience())
 		select {
 		case res := <-r.results:
-			r.take(res) //nolint:contextcheck // attempts outlive ctx by the grace period
-			r.drain()   //nolint:contextcheck // attempts outlive ctx by the grace period
-			if r.lost != nil {
-				return r.lost
-			}
+			r.take(res)
+			r.drain()
 		case w := <-r.written:
 			r.writing--
 			r.recording -= len(w.outcomes)
-			if err := r.settle(w); err != nil { //nolint:contextcheck // attempts outlive ctx by the grace period
+			if err := r.settle(w); err != nil {
 				return err
 			}
 		case <-r.emptied:
-			r.drain() //nolint:contextcheck // attempts outlive ctx by the grace period
+			r.drain()
 		case <-r.Wake:
 			r.lookAgain()
 		case <-timer.C:
@@ -402,7 +399,7 @@ func (r *run) adopt(ctx context.Context) error {
 	}
 	rows = slices.DeleteFunc(rows, func(e storage.Execution) bool { return r.mine[e.ID] || !slices.Contains(r.Queues, e.Queue) })
 	r.Quota.take(len(rows))
-	r.start(storage.Claimed{Executions: rows}) //nolint:contextcheck // attempts have a context of their own
+	r.start(storage.Claimed{Executions: rows})
 	r.mu.Lock()
 	r.unsure = false
 	r.mu.Unlock()

@@ -16,8 +16,9 @@ import (
 //
 // Index: each (queue, level) reads the head of sequencer_live_claim, in its order,
 // and stops when the batch is full, so future rows, other queues and lower levels
-// are never walked. Parked rows are looked for only when there are any, by name,
-// in sequencer_live_parked. Pauses are a handful of rows, read once, and only if a
+// are never walked. Parked rows are looked for only when there are any, by name, in
+// sequencer_live_parked, and only of names that sequencer_live_parked_build says have
+// some for this build: however many others there are, nobody walks over them. Pauses are a handful of rows, read once, and only if a
 // queue is asked for that is not private. The update finds its rows by primary key; = ANY of an
 // array, unlike a join, is never taken for one with most of the table.
 //
@@ -40,8 +41,13 @@ WITH clock AS MATERIALIZED (
 		AND NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'queue' AND p.name = q.queue)
 	ORDER BY n, priority
 ), known AS MATERIALIZED (
-	SELECT name FROM unnest($5::text[]) AS name
+	SELECT name FROM unnest($5::text[]) AS name CROSS JOIN LATERAL (
+		SELECT min_build FROM sequencer_live l
+		WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = name.name
+		ORDER BY min_build NULLS FIRST
+		LIMIT 1) least
 	WHERE EXISTS (SELECT FROM sequencer_live WHERE state = 'pending' AND due_at IS NOT NULL AND parked)
+		AND coalesce(least.min_build, 0) <= $7::bigint
 		AND NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'operation' AND p.name = name.name)
 ), picked AS MATERIALIZED (
 	SELECT r.id FROM level CROSS JOIN LATERAL (
@@ -82,8 +88,13 @@ const nextDueSQL = `
 WITH paused AS MATERIALIZED (
 	SELECT kind, name FROM sequencer_pauses WHERE $5::bool AND kind IN ('queue', 'operation')
 ), known AS MATERIALIZED (
-	SELECT name FROM unnest($4::text[]) AS name
+	SELECT name FROM unnest($4::text[]) AS name CROSS JOIN LATERAL (
+		SELECT min_build FROM sequencer_live l
+		WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = name.name
+		ORDER BY min_build NULLS FIRST
+		LIMIT 1) least
 	WHERE EXISTS (SELECT FROM sequencer_live WHERE state = 'pending' AND due_at IS NOT NULL AND parked)
+		AND coalesce(least.min_build, 0) <= $6::bigint
 		AND NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'operation' AND p.name = name.name)
 )
 SELECT EXISTS (

@@ -47,21 +47,22 @@ func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.
 
 // insertPlain writes the rows of plain requests, all or, if those of one are there
 // already, none, and returns how many it wrote.
-func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution, first []int) (written int, _ error) {
+func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution, first []int) (int, error) {
 	firsts := make([]storage.ID, len(first)) // each tells for its request
 	for i, place := range first {
 		firsts[i] = rows[place].ID
 	}
+	var written int64
 	err := s.alone(ctx, "enqueue", time.Time{}, func(ctx context.Context, q *session) error {
 		written = 0 // a try that failed wrote nothing
 		e := enqueuing{request: storage.EnqueueRequest{Executions: rows}, q: q}
 		if err := e.prepare(); err != nil {
 			return err
 		}
-		e.queueRows(rows, nil, firsts, func(storage.ID) { written++ })
+		e.queuePlain(rows, firsts, &written)
 		return nil
 	})
-	return written, err
+	return int(written), err
 }
 
 // enqueuing is an EnqueueRequest under way.
@@ -104,7 +105,7 @@ func (e *enqueuing) run(ctx context.Context) error {
 	}
 	if e.plain() {
 		for _, chunk := range chunks(r.Executions) {
-			e.queueRows(chunk, nil, idsOf(chunk[:1]), func(storage.ID) {}) // where none can be a duplicate, the first tells for all
+			e.queuePlain(chunk, idsOf(chunk[:1]), nil) // where none can be a duplicate, the first tells for all
 		}
 		return nil
 	}

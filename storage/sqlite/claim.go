@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -59,7 +60,13 @@ func takeWork(ctx context.Context, t *txn, r storage.ClaimRequest) (storage.Clai
 			return out, err
 		}
 		if parked {
-			names = listOf(r.Names)
+			known := listOf(r.Names)
+			if parked, err = t.any(ctx, anyParkedOf, known, r.Build); err != nil {
+				return out, err
+			}
+			if parked {
+				names = known
+			}
 		}
 	}
 	for _, queue := range r.Queues {
@@ -105,8 +112,14 @@ func mustBePresent(ctx context.Context, t *txn, worker storage.ID) error {
 	return err
 }
 
-// The partial index of parked rows is empty nearly always.
-const anyParked = `SELECT 1 FROM sequencer_executions WHERE parked = 1 LIMIT 1`
+// The partial index of parked rows is empty nearly always, and where it is not, most
+// often has none that the claimant may run: a seek a name.
+const (
+	anyParked   = `SELECT 1 FROM sequencer_executions WHERE parked = 1 LIMIT 1`
+	anyParkedOf = `
+SELECT 1 FROM json_each(?) AS known CROSS JOIN sequencer_executions AS x INDEXED BY sequencer_executions_parked_build ON x.name = known.value
+WHERE x.parked = 1 AND x.min_build <= ? LIMIT 1`
+)
 
 // The due rows of one queue through the index of claimable rows. The levels are
 // named, so that it is walked level by level and rows of a high level that are due
@@ -128,22 +141,22 @@ SELECT id FROM sequencer_executions WHERE id IN (
 		AND state = 'pending' AND due_at <= ?2 ORDER BY priority, due_at, id LIMIT ?3))
 ORDER BY priority, due_at, id LIMIT ?3`
 
-// claimRows takes rows for a worker. It runs under the write lock, so no other
-// worker can take them too; delivery + 1 is what fences off whoever had them
-// before.
+// Each takes rows for a worker. It runs under the write lock, so no other worker can
+// take them too; delivery + 1 is what fences off whoever had them before. Due rows
+// are read first, by claimNext, and taken by the same walk through the index, which
+// is cheaper than RETURNING: that keeps all of them aside until the last is written.
 const (
-	claimRows = `
+	take = `
 UPDATE sequencer_executions
 SET state = 'running', worker_id = ?4, delivery = delivery + 1, started_at = coalesce(started_at, ?2), parked = 0
-WHERE id IN (`
-	claimDue    = claimRows + claimable + `) RETURNING` + claimedColumns
-	claimParked = claimRows + claimableOrParked + `) RETURNING` + claimedColumns
+WHERE `
+	takeDue     = take + `rowid IN (SELECT rowid` + dueRows + inOrder + `)`
+	claimParked = take + `id IN (` + claimableOrParked + `) RETURNING` + claimedColumns
 )
 
 // fewClaims is up to how many rows it is cheaper to take each by itself. A line of
 // a flow claims one after the other, and where its members change the schema,
-// SQLite compiles these two statements anew in a third of the time that the one
-// with RETURNING takes.
+// SQLite compiles claimNext and takeOne anew in little time.
 const fewClaims = 4
 
 // The first through the index of claimable rows, for a worker that is present; the
@@ -155,7 +168,7 @@ UPDATE sequencer_executions
 SET state = 'running', worker_id = ?, delivery = delivery + 1, started_at = coalesce(started_at, ?) WHERE id = ?`
 )
 
-func claimFew(ctx context.Context, t *txn, r storage.ClaimRequest, queue string, limit int) ([]storage.Execution, error) {
+func claimDue(ctx context.Context, t *txn, r storage.ClaimRequest, queue string, limit int) ([]storage.Execution, error) {
 	var got []storage.Execution
 	err := t.each(ctx, func(rows *sql.Rows) error {
 		got = append(got, storage.Execution{State: storage.Running, WorkerID: r.Worker})
@@ -164,10 +177,21 @@ func claimFew(ctx context.Context, t *txn, r storage.ClaimRequest, queue string,
 	if err != nil {
 		return nil, err
 	}
+	if len(got) > fewClaims {
+		n, err := t.exec(ctx, takeDue, queue, r.Now.UnixMicro(), len(got), r.Worker[:])
+		if err == nil && n != len(got) {
+			err = fmt.Errorf("%d rows were due and %d were taken", len(got), n)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	for i := range got {
 		e := &got[i]
-		if _, err := t.exec(ctx, takeOne, r.Worker[:], r.Now.UnixMicro(), e.ID[:]); err != nil {
-			return nil, err
+		if len(got) <= fewClaims {
+			if _, err := t.exec(ctx, takeOne, r.Worker[:], r.Now.UnixMicro(), e.ID[:]); err != nil {
+				return nil, err
+			}
 		}
 		e.Delivery++
 		if e.StartedAt.IsZero() {
@@ -178,20 +202,14 @@ func claimFew(ctx context.Context, t *txn, r storage.ClaimRequest, queue string,
 }
 
 func claimQueue(ctx context.Context, t *txn, r storage.ClaimRequest, queue, names string, limit int) ([]storage.Execution, error) {
-	if names == "" && limit <= fewClaims {
-		return claimFew(ctx, t, r, queue, limit)
-	}
-	now := r.Now.UnixMicro()
-	args := []any{queue, now, limit, r.Worker[:]}
-	statement := claimDue
-	if names != "" {
-		statement, args = claimParked, append(args, names, r.Build)
+	if names == "" {
+		return claimDue(ctx, t, r, queue, limit)
 	}
 	var got []storage.Execution
 	err := t.each(ctx, func(rows *sql.Rows) error {
 		got = append(got, storage.Execution{State: storage.Running, WorkerID: r.Worker})
 		return scanClaimed(rows, &got[len(got)-1])
-	}, statement, args...)
+	}, claimParked, queue, r.Now.UnixMicro(), limit, r.Worker[:], names, r.Build)
 	if err != nil {
 		return nil, err
 	}

@@ -24,10 +24,10 @@ func (s *Store) Take(ctx context.Context, r storage.TakeRequest) (storage.Taken,
 	if err := r.Validate(); err != nil {
 		return storage.Taken{}, err
 	}
-	return write(ctx, s, "take", func(ctx context.Context, t *txn) (storage.Taken, error) { return take(ctx, t, r) })
+	return write(ctx, s, "take", func(ctx context.Context, t *txn) (storage.Taken, error) { return takeLimits(ctx, t, r) })
 }
 
-func take(ctx context.Context, t *txn, r storage.TakeRequest) (storage.Taken, error) {
+func takeLimits(ctx context.Context, t *txn, r storage.TakeRequest) (storage.Taken, error) {
 	counters := make([]window.Counter, len(r.Limits))
 	for i, l := range r.Limits {
 		c := &counters[i]

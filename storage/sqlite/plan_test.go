@@ -23,7 +23,7 @@ func TestHotQueriesUseTheirIndexes(t *testing.T) {
 	}
 	id := storage.NewID()
 	statements := map[string]struct{ query, index string }{
-		"claim":                {claimDue, "COVERING INDEX sequencer_executions_claimable"},
+		"claim":                {takeDue, "COVERING INDEX sequencer_executions_claimable"},
 		"claim with parked":    {claimParked, "sequencer_executions_parked"},
 		"any parked":           {anyParked, "sequencer_executions_parked"},
 		"next due":             {earliestDue, "COVERING INDEX sequencer_executions_claimable"},
@@ -32,8 +32,10 @@ func TestHotQueriesUseTheirIndexes(t *testing.T) {
 		"finish, over":         {finishOver, ""},
 		"finish, again":        {finishAgain, ""},
 		"finish, alike":        {finishAlike, ""},
+		"finish, park alike":   {parkAlike, ""},
+		"any parked of":        {anyParkedOf, "sequencer_executions_parked_build (name=? AND min_build<?)"},
 		"finish, clean":        {finishClean, ""},
-		"claim a few":          {claimNext, "INDEX sequencer_executions_claimable (queue=? AND priority=? AND due_at<?)"},
+		"claim, read":          {claimNext, "INDEX sequencer_executions_claimable (queue=? AND priority=? AND due_at<?)"},
 		"take one":             {takeOne, ""},
 		"take next":            {takeNext, ""},
 		"edges from":           {leaving, ""},

@@ -180,13 +180,13 @@ func scanExecution(rows *sql.Rows, e *storage.Execution) error {
 
 // claimedColumns is what scanClaimed reads: of each row what an attempt needs.
 const claimedColumns = `
-id, name, kind, method, actor, queue, priority, due_at, created_at, started_at, deadline_at,
+id, name, kind, method, queue, priority, due_at, created_at, started_at, deadline_at,
 delivery, excused, errors, losses, flow_id, member, position, undoes, retry_for_us,
 on_loss, min_build, undoable, allowed_to_fail, checksum, tags, policy, input, checkpoint, result`
 
 func scanClaimed(rows *sql.Rows, e *storage.Execution) error {
 	return rows.Scan(
-		(*idColumn)(&e.ID), &e.Name, (*string)(&e.Kind), &e.Method, &e.Actor, &e.Queue, (*intColumn)(&e.Priority),
+		(*idColumn)(&e.ID), &e.Name, (*string)(&e.Kind), &e.Method, &e.Queue, (*intColumn)(&e.Priority),
 		(*instantColumn)(&e.DueAt), (*instantColumn)(&e.CreatedAt), (*instantColumn)(&e.StartedAt), (*instantColumn)(&e.DeadlineAt),
 		(*intColumn)(&e.Delivery), (*intColumn)(&e.Excused), (*intColumn)(&e.Errors), (*intColumn)(&e.Losses),
 		(*idColumn)(&e.FlowID), &e.Member, (*intColumn)(&e.Position), (*idColumn)(&e.Undoes), (*durationColumn)(&e.RetryFor),

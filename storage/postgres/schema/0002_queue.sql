@@ -27,6 +27,10 @@ CREATE TABLE sequencer_schedules (
     missed       text        NOT NULL
 );
 
+-- The least build that a parked row of a name asks for, in one look.
+CREATE INDEX sequencer_live_parked_build ON sequencer_live (name, min_build NULLS FIRST)
+    WHERE state = 'pending' AND due_at IS NOT NULL AND parked;
+
 -- The operations a worker has registered.
 ALTER TABLE sequencer_workers ADD COLUMN names text[];
 

@@ -45,5 +45,9 @@ CREATE TABLE sequencer_limits (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sequencer_limits_ends ON sequencer_limits (ends_at);
 
+-- Which names have parked rows that a build may claim, whatever others there are.
+CREATE INDEX sequencer_executions_parked_build ON sequencer_executions (name, min_build)
+    WHERE parked = 1;
+
 -- The operations a worker has registered, as a JSON array.
 ALTER TABLE sequencer_workers ADD COLUMN names TEXT NOT NULL DEFAULT '';
