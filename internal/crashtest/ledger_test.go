@@ -5,6 +5,7 @@ package crashtest_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -13,7 +14,9 @@ import (
 	"github.com/gosequencer/sequencer/internal/testdb"
 	"github.com/gosequencer/sequencer/migration/goose"
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/mysql"
 	"github.com/gosequencer/sequencer/storage/postgres"
+	"github.com/gosequencer/sequencer/storage/redis"
 	"github.com/gosequencer/sequencer/storage/sqlite"
 )
 
@@ -36,6 +39,8 @@ type backend struct {
 var backends = []backend{
 	{name: "sqlite", fresh: testdb.SQLite, open: openSQLite, tables: true, deploys: true},
 	{name: "postgres", fresh: testdb.Postgres, open: openPostgres, private: privatePostgres, tables: true, deploys: true},
+	{name: "mysql", fresh: testdb.MySQL, open: openMySQL, private: privateMariaDB, tables: true},
+	{name: "redis", fresh: testdb.Redis, open: openRedis, private: privateRedis},
 }
 
 // place is a database: of which kind, and where.
@@ -71,6 +76,42 @@ func privatePostgres(tb testing.TB) (string, *crashtest.Server) {
 	tb.Helper()
 	s := crashtest.PostgresServer(tb)
 	return "postgres://postgres@" + s.Host + "/postgres?sslmode=disable", s
+}
+
+func openRedis(ctx context.Context, address string) (*ledger, error) {
+	store, err := redis.Open(ctx, address, redis.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return &ledger{Store: store}, nil
+}
+
+func privateRedis(tb testing.TB) (string, *crashtest.Server) {
+	tb.Helper()
+	s := crashtest.RedisServer(tb)
+	return "redis://" + s.Host, s
+}
+
+func openMySQL(ctx context.Context, address string) (*ledger, error) {
+	store, err := mysql.Open(ctx, address, mysql.Options{MaxConns: 4})
+	if err != nil {
+		return nil, err
+	}
+	return &ledger{Store: store, db: store.DB(), tx: mysql.Tx}, nil
+}
+
+func privateMariaDB(tb testing.TB) (string, *crashtest.Server) {
+	tb.Helper()
+	s := crashtest.MariaDBServer(tb)
+	db, err := sql.Open("mysql", "root@tcp("+s.Host+")/")
+	if err == nil {
+		_, err = db.ExecContext(tb.Context(), "CREATE DATABASE ledger")
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return "mysql://root@" + s.Host + "/ledger", s
 }
 
 func open(ctx context.Context, p place) (*ledger, error) {
