@@ -77,14 +77,14 @@ func (m Throttle) Wrap(next sequencer.Handler) sequencer.Handler {
 		switch {
 		case err == nil:
 			if a.Started() && before.Used[0] > 0 { // inner middleware may have turned it away
-				m.note(ctx, a, circuit.Reset(ctx))
+				m.note(ctx, circuit.Reset(ctx))
 			}
 			return nil
 		case !sequencer.IsFailure(err) || m.when != nil && !m.when(err):
 			return err
 		}
 		_, taken := circuit.Take(context.WithoutCancel(ctx)) // a timeout has ended ctx, and is an error too
-		m.note(ctx, a, taken)
+		m.note(ctx, taken)
 		if m.backoff != nil {
 			return sequencer.RetryAfter(err, *m.backoff)
 		}
@@ -92,10 +92,13 @@ func (m Throttle) Wrap(next sequencer.Handler) sequencer.Handler {
 	}
 }
 
+// keyError is the attribute of log lines; the attempt's logger adds the others.
+const keyError = "error"
+
 // note logs what the circuit could not count: the attempt's own outcome is worth
 // more.
-func (m Throttle) note(ctx context.Context, a *sequencer.Attempt, err error) {
+func (m Throttle) note(ctx context.Context, err error) {
 	if err != nil {
-		sequencer.Log(ctx).WarnContext(ctx, "circuit was not updated", "operation", a.Name, "error", err)
+		sequencer.Log(ctx).WarnContext(ctx, "circuit was not updated", keyError, err)
 	}
 }

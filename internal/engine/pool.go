@@ -169,7 +169,7 @@ func (r *run) loop(ctx context.Context) error {
 		if err := r.adopt(ctx); err != nil {
 			return err
 		}
-		r.confront() //nolint:contextcheck // attempts outlive ctx by the grace period
+		r.confront()
 		flows := r.flows
 		r.flows = nil
 		unrecorded := r.running + len(r.outcomes) + r.recording + r.waiting()

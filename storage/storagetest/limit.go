@@ -172,8 +172,10 @@ var limitRules = []rule{
 		rows := l.claim(w)
 		l.must(l.lockFor(w, rows[0], 0), "Lock for a")
 		for _, r := range []storage.UnlockRequest{
-			{Name: "key", Worker: w}, {Name: "key", Worker: w, Execution: rows[1].ID, Delivery: 1},
-			{Name: "key", Worker: other, Execution: rows[0].ID, Delivery: 1}, {Name: "key", Worker: w, Execution: rows[0].ID, Delivery: 2},
+			{Name: "key", Worker: w},
+			{Name: "key", Worker: w, Execution: rows[1].ID, Delivery: 1},
+			{Name: "key", Worker: other, Execution: rows[0].ID, Delivery: 1},
+			{Name: "key", Worker: w, Execution: rows[0].ID, Delivery: 2},
 		} {
 			l.must(l.store.Unlock(t.Context(), r), "Unlock")
 		}

@@ -59,7 +59,7 @@ func (g *Gather) Enqueue(ctx context.Context, rows []storage.Execution) error {
 	for i := range rows {
 		p.bytes += len(rows[i].Input)
 	}
-	g.meet.add(p) //nolint:contextcheck // it serves many callers, and ends when nobody waits
+	g.meet.add(p)
 	select {
 	case err := <-p.done:
 		return err

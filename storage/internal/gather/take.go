@@ -12,7 +12,10 @@ type TakeAll func(ctx context.Context, requests []storage.TakeRequest) ([]storag
 
 // Takers is where those meet who charge limits, which are often the same few rows:
 // together they wait for them once. Use [NewTakers].
-type Takers struct{ meet together[*taker] }
+type Takers struct {
+	all  TakeAll
+	meet together[*taker]
+}
 
 type taker struct {
 	request storage.TakeRequest
@@ -27,25 +30,26 @@ type taken struct {
 // NewTakers makes a place to meet. Its calls have a context without end: whoever
 // closes the database ends them.
 func NewTakers(all TakeAll) *Takers {
-	send := func(takers []*taker) {
-		requests := make([]storage.TakeRequest, len(takers))
-		for i, t := range takers {
-			requests[i] = t.request
-		}
-		answers, err := all(context.Background(), requests)
-		for i, t := range takers {
-			if err != nil {
-				t.answer <- taken{err: err}
-			} else {
-				t.answer <- taken{Taken: answers[i]}
-			}
+	g := &Takers{all: all}
+	g.meet.calls = 2
+	g.meet.size = func(t *taker) size { return size{rows: len(t.request.Limits)} }
+	g.meet.send = g.send
+	return g
+}
+
+func (g *Takers) send(takers []*taker) {
+	requests := make([]storage.TakeRequest, len(takers))
+	for i, t := range takers {
+		requests[i] = t.request
+	}
+	answers, err := g.all(context.Background(), requests)
+	for i, t := range takers {
+		if err != nil {
+			t.answer <- taken{err: err}
+		} else {
+			t.answer <- taken{Taken: answers[i]}
 		}
 	}
-	return &Takers{together[*taker]{
-		calls: 2,
-		size:  func(t *taker) size { return size{rows: len(t.request.Limits)} },
-		send:  send,
-	}}
 }
 
 // Take charges the limits of a request that is valid and has no instant of its own.
@@ -55,7 +59,7 @@ func (g *Takers) Take(ctx context.Context, r storage.TakeRequest) (storage.Taken
 		return storage.Taken{}, err
 	}
 	t := &taker{request: r, answer: make(chan taken, 1)}
-	g.meet.add(t) //nolint:contextcheck // it serves many callers, and ends when nobody waits
+	g.meet.add(t)
 	select {
 	case a := <-t.answer:
 		return a.Taken, a.err
