@@ -37,6 +37,7 @@ func TestHotQueriesUseTheirIndexes(t *testing.T) {
 		"take one":             {takeOne, ""},
 		"edges from":           {leaving, ""},
 		"checkpoint":           {saveCheckpoint, ""},
+		"reseal":               {resealInput, ""},
 		"key holder":           {keyHolder, "sequencer_executions_unique"},
 		"release":              {release, ""},
 		"needing":              {needing, ""},
