@@ -124,7 +124,7 @@ func newApp(name string, seq *sequencer.Sequencer, options []Option) *app {
 	a.opener.Flags(flags)
 	a.root.AddCommand(
 		newProcess(a), newPlan(a), newStatus(a), newVerify(a), newWait(a), newValidate(a),
-		newExecute(a), newRollback(a), newRetry(a), newResolve(a), newCancel(a), newUnlock(a),
+		newExecute(a), newRollback(a), newRetry(a), newResolve(a), newCancel(a), newUnlock(a), newRekey(a),
 		newMake(a), newImport(a), newVersion(a),
 	)
 	a.root.AddCommand(a.extra...)

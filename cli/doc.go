@@ -40,6 +40,7 @@
 //	execute   {"id","name","state","duplicate"}
 //	retry, resolve  {"name","state"}
 //	cancel    {"name","cancelled"}
+//	rekey     {"key","changed","current","failed","missed","unknown"}; with --dry-run {"keys":[…]}
 //	unlock    {"unlocked","holder"}
 //	validate  {"valid","notices"}
 //	verify, wait  {"ready","pending","in_flight","failed","interrupted","drift"}
