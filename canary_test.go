@@ -203,10 +203,19 @@ func everywhere(t *testing.T, store storage.Store, dump func() string, secret bo
 		t.Error("the rollback was to fail")
 	}
 	for _, args := range [][]string{
-		{"status", "-v"}, {"status", "--json"}, {"status", "--history", "--json"}, {"plan", "--json"}, {"process", "-v"}, {"process", "--json"},
-		{"rollback", "20240101000000_charge", "--yes", "-v"}, {"rekey", "--dry-run", "--json"}, {"rekey", "--json"},
-		{"retry", "20240102000000_decline", "--json"}, {"execute", "charge", "--sync", "-v", "--input", `{"card":"` + canary + `","how":"error"}`},
-		{"execute", "charge", "--input", `{"card":"` + canary + `",}`}, {"execute", "charge", "--input", `{"card":["` + canary + `"]}`},
+		{"status", "-v"},
+		{"status", "--json"},
+		{"status", "--history", "--json"},
+		{"plan", "--json"},
+		{"process", "-v"},
+		{"process", "--json"},
+		{"rollback", "20240101000000_charge", "--yes", "-v"},
+		{"rekey", "--dry-run", "--json"},
+		{"rekey", "--json"},
+		{"retry", "20240102000000_decline", "--json"},
+		{"execute", "charge", "--sync", "-v", "--input", `{"card":"` + canary + `","how":"error"}`},
+		{"execute", "charge", "--input", `{"card":"` + canary + `",}`},
+		{"execute", "charge", "--input", `{"card":["` + canary + `"]}`},
 		{"execute", "charge", "--async", "--json", "--input", `{"card":"` + canary + `","how":"panic"}`},
 	} {
 		var out bytes.Buffer

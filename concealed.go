@@ -15,7 +15,8 @@ import (
 // ConcealedError stands for an error that the code of an [Encrypted] operation
 // returned or panicked with. Its message may show the input, so the text tells its
 // kind alone, to logs, events and whoever waits for the execution; the ledger has
-// the message, sealed (see [Sequencer.Reveal]). errors.Is and errors.As find what is
+// the message, sealed (see [Sequencer.Reveal]). Middleware and the operation's own
+// hooks get the error itself. errors.Is and errors.As find what is
 // inside. Unwrap does not, so that nothing that prints chains of errors prints it.
 type ConcealedError struct {
 	text string

@@ -15,6 +15,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
+	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
 // File is a key ring as it is kept: in a file, in a secret manager, in an environment
@@ -156,19 +157,19 @@ func (f *File) Ring() (*Ring, error) {
 }
 
 func readHandle(text json.RawMessage) (*keyset.Handle, error) {
-	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(text)))
+	parts, err := keyset.NewJSONReader(bytes.NewReader(text)).Read()
 	if err != nil {
-		return nil, errors.New("this is not a Tink keyset in JSON") // Tink's text may quote it
+		return nil, errors.New("this is not a Tink keyset in JSON") // the cause may quote it
+	}
+	handle, err := insecurecleartextkeyset.Read(&keyset.MemReaderWriter{Keyset: parts})
+	if err != nil {
+		return nil, fmt.Errorf("this is not a usable Tink keyset: %w", err)
 	}
 	return handle, nil
 }
 
 // readAEAD also seals and opens something, which finds what Tink finds only then.
-func readAEAD(text json.RawMessage) (interface {
-	Encrypt(plaintext, associatedData []byte) ([]byte, error)
-	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
-}, error,
-) {
+func readAEAD(text json.RawMessage) (tink.AEAD, error) {
 	handle, err := readHandle(text)
 	if err != nil {
 		return nil, err
