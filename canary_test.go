@@ -32,8 +32,8 @@ const canary = "CANARY-4111-1111"
 
 // spellings are the forms that a text or a dump may show it in.
 func spellings() []string {
-	bytes := strings.Trim(fmt.Sprint([]byte(canary)), "[]")
-	all := []string{canary, hex.EncodeToString([]byte(canary)), bytes, strings.ReplaceAll(bytes, " ", ", ")}
+	numbers := strings.Trim(fmt.Sprintf("%d", []byte(canary)), "[]")
+	all := []string{canary, hex.EncodeToString([]byte(canary)), numbers, strings.ReplaceAll(numbers, " ", ", ")}
 	for lead := range 3 { // base64 depends on where in three bytes it begins
 		text := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", lead) + canary))
 		all = append(all, text[4:len(text)-3])

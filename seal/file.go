@@ -157,11 +157,11 @@ func (f *File) Ring() (*Ring, error) {
 }
 
 func readHandle(text json.RawMessage) (*keyset.Handle, error) {
-	parts, err := keyset.NewJSONReader(bytes.NewReader(text)).Read()
-	if err != nil {
+	read := func() *keyset.JSONReader { return keyset.NewJSONReader(bytes.NewReader(text)) }
+	if _, err := read().Read(); err != nil {
 		return nil, errors.New("this is not a Tink keyset in JSON") // the cause may quote it
 	}
-	handle, err := insecurecleartextkeyset.Read(&keyset.MemReaderWriter{Keyset: parts})
+	handle, err := insecurecleartextkeyset.Read(read())
 	if err != nil {
 		return nil, fmt.Errorf("this is not a usable Tink keyset: %w", err)
 	}

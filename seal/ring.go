@@ -90,13 +90,10 @@ func (r *Ring) check() error {
 	if len(r.keys) > 0 && r.find(r.current) == nil {
 		problems = append(problems, fmt.Errorf("the current key %q is not among them: there is %s", r.current, strings.Join(r.IDs(), ", ")))
 	}
-	switch {
-	case r.hash == nil:
+	if r.hash == nil {
 		problems = append(problems, errors.New("there is no hash key: a ring needs one for unique keys and overlap keys"))
-	default:
-		if _, err := r.hash.ComputePrimaryPRF([]byte("check"), hashSize); err != nil {
-			problems = append(problems, fmt.Errorf("the hash key: %w", err))
-		}
+	} else if _, err := r.hash.ComputePrimaryPRF([]byte("check"), hashSize); err != nil {
+		problems = append(problems, fmt.Errorf("the hash key: %w", err))
 	}
 	return errors.Join(problems...)
 }
