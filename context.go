@@ -88,6 +88,9 @@ func Progress(ctx context.Context, done, total int64) {
 // whether there was one.
 func Resume(ctx context.Context, cursor any) (bool, error) {
 	a := Current(ctx)
+	if a.seq == nil {
+		return false, nil
+	}
 	data := a.lastCheckpoint()
 	if data == nil {
 		return false, nil

@@ -434,6 +434,11 @@ func TestUniqueKeysMeetAcrossAChangeOfKeys(t *testing.T) {
 			t.Errorf("Q7.3: the key is stored as %q", row.UniqueKey)
 		}
 	}
+	l.with(r[2]).drain() // which cannot open them
+	l.wantStates(map[string]int{"only failed": 2})
+	if got, err := l.Dispatch(t.Context(), &only{noting{secretNote: secretNote{Text: "one"}}}); err != nil || got.Duplicate {
+		t.Errorf("Q1.36: after an undecryptable end the key is not free: %+v, %v", got, err)
+	}
 }
 
 type only struct{ noting }

@@ -4,9 +4,9 @@
 // never run out, and HMAC-SHA-256 for the hashes that stand for unique keys and
 // overlap keys.
 //
-//	file, err := seal.NewFile("2026-01")            // once; it is secret as a whole
-//	err = os.WriteFile("keys.json", file.Text(), 0o600)
-//	ring, err := seal.Load("keys.json")             // or seal.FromEnv, seal.Parse
+//	file, err := seal.NewFile("2026-01")    // once; or: sequencer keys new keys.json 2026-01
+//	err = file.Write("keys.json")           // it is secret as a whole
+//	ring, err := seal.Load("keys.json")     // or seal.FromEnv, seal.Parse
 //	seq, err := sequencer.New(store, registry, sequencer.Config{Sealer: ring})
 //
 // # What is sealed, and what is not
@@ -18,6 +18,8 @@
 // put no secrets there, nor into the keys of limiters.
 //
 // # Rotation without downtime
+//
+// The command has each step as well: keys add, keys use, rekey, keys drop.
 //
 //  1. [File.Add] a key and give the file to every process. They open what it seals,
 //     and go on sealing with the present one.

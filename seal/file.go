@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -110,6 +111,24 @@ func (f *File) Text() []byte {
 		panic(err) // its parts are JSON that was read or made here
 	}
 	return append(text, '\n')
+}
+
+// Write keeps the ring in a file that its owner alone can read, in the place of an
+// older one all at once.
+func (f *File) Write(path string) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return f.fail(err)
+	}
+	_, err = tmp.Write(f.Text())
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return f.fail(errors.Join(err, os.Remove(tmp.Name())))
+	}
+	return nil
 }
 
 // IDs lists the keys, the oldest first.
