@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/faultstore"
 	"github.com/gosequencer/sequencer/middleware"
 	"github.com/gosequencer/sequencer/seal"
 	"github.com/gosequencer/sequencer/storage"
@@ -413,6 +414,42 @@ func TestAChangeOfKeysWhileWorkersWorkLosesNothing(t *testing.T) {
 			t.Error("nothing was changed while they ran: the test shows nothing")
 		}
 	})
+}
+
+func TestAChangeOfKeysThatWasCutOffGoesOnWhereItStopped(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	inner := l.store
+	work := sequencer.RegisterFuncOf(l.reg, "work", func(context.Context, secretNote) error { return nil }, sequencer.Mark[sequencer.Encrypted]())
+	r := rings(t, "k1", "k1 k2", "k2")
+	l.with(r[0])
+	var ops []sequencer.Operation
+	for range 250 {
+		ops = append(ops, work(secretNote{Text: "x"}))
+	}
+	if _, err := l.DispatchAll(t.Context(), ops...); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("the connection broke")
+	// The first writes a slice of 100; the second writes another, and its answer is lost.
+	for _, point := range []string{"Reseal#2/before", "Reseal#1/after"} {
+		l.store = faultstore.New(inner, func(at string) error {
+			if at == point {
+				return broken
+			}
+			return nil
+		})
+		if _, err := l.with(r[1]).Rekey(t.Context(), ""); !errors.Is(err, broken) || !strings.Contains(err.Error(), "run it again") {
+			t.Errorf("%s: %v, want the error and what to do", point, err)
+		}
+	}
+	l.store = inner
+	done, err := l.with(r[1]).Rekey(t.Context(), "")
+	if err != nil || done.Changed != 50 || done.Current != 200 {
+		t.Errorf("Rekey after two that broke off: %+v, %v; want the rest, 50 of 250", done, err)
+	}
+	l.with(r[2]).drain()
+	l.wantStates(map[string]int{"work completed": 250})
 }
 
 func TestUniqueKeysMeetAcrossAChangeOfKeys(t *testing.T) {
