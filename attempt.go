@@ -231,12 +231,9 @@ func spawn(fn func() error) <-chan error {
 func guarded(fn func() error) error { return <-spawn(fn) }
 
 // decode makes the value of this attempt from a fresh one and the stored input.
-// What does not fit, or does not open, will not do so next time either (Q7.8).
+// What does not fit will not fit next time either.
 func (a *Attempt) decode(ctx context.Context) error {
-	input, err := a.seq.openInput(ctx, a.exec)
-	if errors.Is(err, ErrDecrypt) {
-		return Fail(err)
-	}
+	input, err := a.openInput(ctx)
 	if err != nil {
 		return err
 	}

@@ -51,12 +51,15 @@ func (a *Attempt) conceal(err error) error {
 		return &ConcealedError{gravest(err).Error(), func() error { return err }}
 	}
 	var parts []string
-	for _, known := range []error{ErrTimeout, ErrCancelled, ErrShutdown, ErrLeaseLost, ErrNotRollbackable, ErrNoTx, ErrOpenTx, ErrDecrypt, errGoexit} {
+	for _, known := range []error{ErrTimeout, ErrCancelled, ErrShutdown, ErrLeaseLost, ErrNotRollbackable, ErrNoTx, ErrOpenTx, errGoexit} {
 		if errors.Is(err, known) {
 			parts = append(parts, known.Error())
 		}
 	}
 	kind := errorType(err)
+	if d, ok := errors.AsType[*DecryptError](err); ok { // its text is ours, and says what to do
+		parts = append(parts, d.Error())
+	}
 	if p, ok := errors.AsType[*PanicError](err); ok {
 		kind = fmt.Sprintf("panic: %T", p.Value)
 		p.Stack = withoutArguments(p.Stack)

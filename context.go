@@ -95,7 +95,7 @@ func Resume(ctx context.Context, cursor any) (bool, error) {
 	if data == nil {
 		return false, nil
 	}
-	data, err := a.seq.open(ctx, a.exec, storage.FieldCheckpoint, data)
+	data, err := a.open(ctx, a.exec, storage.FieldCheckpoint, data)
 	if err != nil {
 		return false, err
 	}
@@ -169,7 +169,7 @@ func (a *Attempt) resultOf(ctx context.Context, member string) ([]byte, error) {
 		if a.exec.Result == nil {
 			return nil, fmt.Errorf("%s kept no result", a.Name)
 		}
-		return a.seq.open(ctx, a.exec, storage.FieldResult, a.exec.Result)
+		return a.open(ctx, a.exec, storage.FieldResult, a.exec.Result)
 	}
 	if a.exec.FlowID.IsZero() {
 		return nil, fmt.Errorf("result of %s: this execution belongs to no flow", member)
@@ -180,7 +180,7 @@ func (a *Attempt) resultOf(ctx context.Context, member string) ([]byte, error) {
 	}
 	for _, row := range rows {
 		if row.Kind != storage.Undo && row.Result != nil {
-			return a.seq.open(ctx, &row, storage.FieldResult, row.Result)
+			return a.open(ctx, &row, storage.FieldResult, row.Result)
 		}
 	}
 	return nil, fmt.Errorf("member %s of this flow kept no result", member)

@@ -100,10 +100,10 @@ func (s *Sequencer) fits(name string, sealed []byte) error {
 	return nil
 }
 
-// openInput is the input of a row as decode reads it.
-func (s *Sequencer) openInput(ctx context.Context, row *storage.Execution) ([]byte, error) {
-	payload, err := s.open(ctx, row, storage.FieldInput, row.Input)
-	if _, _, sealed := sealedWith(row.Input); err != nil || !sealed {
+// openInput is the attempt's input as decode reads it.
+func (a *Attempt) openInput(ctx context.Context) ([]byte, error) {
+	payload, err := a.open(ctx, a.exec, storage.FieldInput, a.exec.Input)
+	if _, _, sealed := sealedWith(a.exec.Input); err != nil || !sealed {
 		return payload, err
 	}
 	return frameInput(inputPlain, "", payload), nil

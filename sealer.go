@@ -126,6 +126,16 @@ func (s *Sequencer) open(ctx context.Context, row *storage.Execution, field stor
 	return plain, nil
 }
 
+// open is the content of a field, for this attempt: what does not open will not do so
+// next time either (Q7.8).
+func (a *Attempt) open(ctx context.Context, row *storage.Execution, field storage.Field, stored []byte) ([]byte, error) {
+	plain, err := a.seq.open(ctx, row, field, stored)
+	if errors.Is(err, ErrDecrypt) {
+		return nil, Fail(err)
+	}
+	return plain, err
+}
+
 // hashed is what stands for a key of an Encrypted operation in the store (Q7.3).
 // Purpose parts keys that mean different things.
 func (s *Sequencer) hashed(ctx context.Context, purpose string, parts ...string) (string, error) {

@@ -178,6 +178,10 @@ func TestACheckpointAndAResultDoNotTakeEachOthersPlace(t *testing.T) {
 		}
 	}
 	l.wantStates(map[string]int{"walk completed": 1, "walk failed": 1})
+	failed := l.rows(storage.Filter{States: []storage.State{storage.Failed}})[0]
+	if failed.Attempts() != 2 || !strings.Contains(failed.LastError, "its checkpoint does not open") {
+		t.Errorf("Q7.8: after %d attempts it says %q, want it final at once and clear", failed.Attempts(), failed.LastError)
+	}
 }
 
 func TestAMissingKeyIsAFinalFailureThatCanBeRetriedOnceItIsBack(t *testing.T) {
