@@ -98,13 +98,13 @@ func (s *Sequencer) attempts(sess session) engine.Attempt {
 			a.RunID = sess.run.String()
 		}
 		if err := sess.disk.before(ctx, e); err != nil {
-			o, why := a.decide(ending{exec: a.exec, err: Fail(err)})
+			o, why := a.decide(ctx, ending{exec: a.exec, err: Fail(err)})
 			return a.verdict(ctx, o, why, nil)
 		}
 		if e.Kind == storage.Migration {
 			return s.attemptMigration(ctx, a, next)
 		}
-		if park, why := a.prepare(); why != nil {
+		if park, why := a.prepare(ctx); why != nil {
 			return a.verdict(ctx, park, why, nil)
 		}
 		if s.heard(ctx, EventStarted) {
@@ -121,7 +121,7 @@ func (s *Sequencer) attempts(sess session) engine.Attempt {
 // prepare finds the registration. A row this build cannot run is parked, at no
 // cost to it, for a worker that can (Q1.37); in a private queue, which nobody else
 // serves, it fails: a build that took over another's rollback may not have its code.
-func (a *Attempt) prepare() (storage.Outcome, error) {
+func (a *Attempt) prepare(ctx context.Context) (storage.Outcome, error) {
 	reg, ok := a.seq.reg.lookup(a.exec.Name)
 	var why error
 	switch {
@@ -134,7 +134,7 @@ func (a *Attempt) prepare() (storage.Outcome, error) {
 		return storage.Outcome{}, nil
 	}
 	if strings.HasPrefix(a.exec.Queue, storage.PrivateQueue) {
-		return a.decide(ending{exec: a.exec, err: Fail(why)})
+		return a.decide(ctx, ending{exec: a.exec, err: Fail(why)})
 	}
 	return storage.Outcome{
 		ID: a.exec.ID, Delivery: a.exec.Delivery, State: storage.Pending, Park: true, Excuse: true,
@@ -152,12 +152,13 @@ func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc, h *en
 		a.tx.deny = fmt.Errorf("%w: the operation is marked TxNever", ErrNoTx)
 	}
 	hctx := withScope(ctx, &a.own.scope)
-	err := a.decode()
+	err := a.decode(ctx)
 	if err == nil {
 		done := make(chan error, 1)
 		h.Do(func() { caught(done, func() error { return a.invoke(hctx, cancel) }) })
 		select {
 		case err = <-done:
+			err = a.conceal(err)
 		case <-ctx.Done():
 			err = a.wait(ctx, h, done)
 		}
@@ -167,7 +168,10 @@ func (a *Attempt) run(ctx context.Context, cancel context.CancelCauseFunc, h *en
 		end.cause = context.Cause(ctx)
 	}
 	if errors.Is(end.cause, ErrTimeout) && err != nil && !errors.Is(err, ErrTimeout) {
-		end.err = fmt.Errorf("%w: %w", end.cause, err)
+		end.err = fmt.Errorf("%w: %w", end.cause, revealed(err))
+		if _, hidden := err.(*ConcealedError); hidden { //nolint:errorlint // conceal is the last to wrap
+			end.err = a.conceal(end.err)
+		}
 	}
 	return end
 }
@@ -179,7 +183,7 @@ func (a *Attempt) wait(ctx context.Context, h *engine.Hand, done <-chan error) e
 	defer grace.Stop()
 	select {
 	case err := <-done:
-		return err
+		return a.conceal(err)
 	case <-grace.C:
 		a.seq.cfg.Logger.WarnContext(ctx, "handler does not return and was abandoned", keyOperation, a.Name, keyExecution, a.ID)
 		h.Leave()
@@ -205,7 +209,7 @@ func (a *Attempt) abandon(ctx context.Context, done <-chan error) {
 		a.unlock(context.WithoutCancel(ctx), locks)
 		count.Add(-1)
 		close(lingers)
-		a.seq.cfg.Logger.WarnContext(ctx, "abandoned handler finished", keyOperation, a.Name, keyExecution, a.ID, keyError, err)
+		a.seq.cfg.Logger.WarnContext(ctx, "abandoned handler finished", keyOperation, a.Name, keyExecution, a.ID, keyError, a.conceal(err))
 	}()
 }
 
@@ -233,8 +237,12 @@ func guarded(fn func() error) error {
 
 // decode makes the value of this attempt from a fresh one and the stored input.
 // What does not fit will not fit next time either.
-func (a *Attempt) decode() error {
-	op, err := a.reg.decode(a.exec.Input)
+func (a *Attempt) decode(ctx context.Context) error {
+	input, err := a.openInput(ctx)
+	if err != nil {
+		return err
+	}
+	op, err := a.reg.decode(input)
 	if err != nil {
 		return Fail(fmt.Errorf("%w: %w", ErrDecode, err))
 	}
@@ -318,7 +326,7 @@ func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, nex
 	if end.policy, err = readPolicy(a.exec.Policy); err != nil {
 		end.policy = policy{}
 	}
-	o, why := a.decide(end)
+	o, why := a.decide(ctx, end)
 	owned := a.tx.end()
 	if owned == nil {
 		return a.verdict(ctx, o, why, nil)
@@ -339,8 +347,8 @@ func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, nex
 		return a.lostVerdict(ctx, err)
 	}
 	// S7.9: a commit error is a failed attempt, never a completed one.
-	end.err, end.result = fmt.Errorf("commit: %w", errors.Join(err, end.cause)), nil
-	o, why = a.decide(end)
+	end.err, end.result = a.conceal(fmt.Errorf("commit: %w", errors.Join(err, end.cause))), nil
+	o, why = a.decide(ctx, end)
 	return a.verdict(ctx, o, why, nil)
 }
 
@@ -387,7 +395,7 @@ func (a *Attempt) lostVerdict(ctx context.Context, err error) engine.Verdict {
 
 // decide asks the pure step, and completes its outcome with what the ledger keeps
 // of progress and failure.
-func (a *Attempt) decide(end ending) (storage.Outcome, error) {
+func (a *Attempt) decide(ctx context.Context, end ending) (storage.Outcome, error) {
 	o, why := decide(end)
 	o.Of = a.exec
 	o.Unlock = a.held()
@@ -395,13 +403,16 @@ func (a *Attempt) decide(end ending) (storage.Outcome, error) {
 	if o.Failure == nil {
 		return o, why
 	}
-	if r := a.seq.cfg.Redact; r != nil {
-		o.Failure.Message, o.Failure.Trace = r(o.Failure.Message), r(o.Failure.Trace)
-	}
-	o.Failure.Group = errorGroup(a.Name, o.Failure)
 	if a.seq.cfg.DisableErrorRecords {
 		o.Failure = nil
+		return o, why
 	}
+	if c, ok := why.(*ConcealedError); ok { //nolint:errorlint // conceal is the last to wrap
+		o.Failure = a.sealFailure(ctx, c, o.Failure.Outcome)
+		return o, why
+	}
+	o.Failure.Message, o.Failure.Trace = a.seq.redact(o.Failure.Message), a.seq.redact(o.Failure.Trace)
+	o.Failure.Group = errorGroup(a.Name, o.Failure)
 	return o, why
 }
 
@@ -429,21 +440,28 @@ func (a *Attempt) verdict(ctx context.Context, o storage.Outcome, err error, wro
 
 // hooks calls after or failed, for an operation whose execution is over.
 func (a *Attempt) hooks(ctx context.Context, o storage.Outcome, cause error) {
-	if a.Undo || a.Operation == nil {
+	if a.Undo || a.reg == nil {
+		return
+	}
+	if a.Operation == nil {
+		if a.reg.has(abilityFailed) && o.State == storage.Failed {
+			a.seq.cfg.Logger.WarnContext(ctx, "failed hook is not called: there is no input to call it with",
+				keyOperation, a.Name, keyExecution, a.ID, keyError, cause)
+		}
 		return
 	}
 	var hook func(context.Context) error
 	if o.State == storage.Completed {
 		hook = a.reg.after(a.Operation)
 	} else if failed := a.reg.failed(a.Operation); failed != nil && o.State == storage.Failed {
-		hook = func(ctx context.Context) error { return failed(ctx, cause) }
+		hook = func(ctx context.Context) error { return failed(ctx, revealed(cause)) }
 	}
 	if hook == nil {
 		return
 	}
 	hctx := withScope(context.WithoutCancel(ctx), &scope{attempt: a, tx: &attemptTx{deny: fmt.Errorf("%w: the attempt is over", ErrNoTx)}})
 	if err := guarded(func() error { return hook(hctx) }); err != nil {
-		a.seq.cfg.Logger.ErrorContext(ctx, "hook failed", keyOperation, a.Name, keyExecution, a.ID, keyState, o.State, keyError, err)
+		a.seq.cfg.Logger.ErrorContext(ctx, "hook failed", keyOperation, a.Name, keyExecution, a.ID, keyState, o.State, keyError, a.conceal(err))
 	}
 }
 
@@ -457,7 +475,7 @@ func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func(
 	if err == nil {
 		err = guarded(func() error {
 			return s.cfg.Migrations.Apply(ctx, version, func(ctx context.Context, tx storage.Tx) error {
-				o, _ := a.decide(ending{exec: a.exec, ran: time.Since(began)})
+				o, _ := a.decide(ctx, ending{exec: a.exec, ran: time.Since(began)})
 				w, err := s.tx.FinishTx(ctx, tx, a.finish(o, next()))
 				if err == nil && !w.Applied[0] {
 					err = errFenced
@@ -480,6 +498,6 @@ func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func(
 			end.cause = context.Cause(ctx)
 		}
 	}
-	o, why := a.decide(end)
+	o, why := a.decide(ctx, end)
 	return a.verdict(ctx, o, why, wrote)
 }

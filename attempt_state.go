@@ -2,12 +2,24 @@ package sequencer
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/gosequencer/sequencer/storage"
 )
 
 // The mutable part of an Attempt: handlers have goroutines, and an abandoned one
 // may still be writing while the outcome is decided.
+
+// String names the attempt and shows nothing of its operation's fields, which are
+// its input.
+func (a *Attempt) String() string {
+	return fmt.Sprintf("attempt %d of %s (%s)", a.Number, a.Name, a.ID)
+}
+
+// LogValue does the same for structured logs.
+func (a *Attempt) LogValue() slog.Value {
+	return slog.GroupValue(slog.String(keyOperation, a.Name), slog.String(keyExecution, a.ID), slog.Int(keyAttempt, a.Number))
+}
 
 func (a *Attempt) start() {
 	a.mu.Lock()

@@ -50,6 +50,9 @@ type Config struct {
 	Limiters map[string]Limiter
 	// Middleware wraps every operation's own, first = outermost.
 	Middleware []Middleware
+	// Sealer encrypts what operations marked Encrypted keep in the ledger; New refuses
+	// those without one. Package seal has one.
+	Sealer Sealer
 	// Observers hear every event.
 	Observers []Observer
 	// Recorder, when set, receives operations instead of the store: nothing runs,
@@ -169,7 +172,7 @@ func (c *Config) normalize() error {
 			bad("Connections["+name+"]", "nil", "a store")
 		}
 	}
-	problems = append(problems, c.checkLimiters())
+	problems = append(problems, c.checkLimiters(), c.checkSealer())
 	for i, g := range c.Guards {
 		if g == nil {
 			bad(fmt.Sprintf("Guards[%d]", i), "nil", "a guard")

@@ -88,9 +88,16 @@ func Progress(ctx context.Context, done, total int64) {
 // whether there was one.
 func Resume(ctx context.Context, cursor any) (bool, error) {
 	a := Current(ctx)
+	if a.seq == nil {
+		return false, nil
+	}
 	data := a.lastCheckpoint()
 	if data == nil {
 		return false, nil
+	}
+	data, err := a.open(ctx, a.exec, storage.FieldCheckpoint, data)
+	if err != nil {
+		return false, err
 	}
 	if err := json.Unmarshal(data, cursor); err != nil {
 		return false, fmt.Errorf("checkpoint of %s: %w", a.Name, err)
@@ -106,7 +113,7 @@ func Checkpoint(ctx context.Context, cursor any) error {
 		return nil
 	}
 	a := sc.attempt
-	data, err := a.encode("checkpoint", cursor)
+	data, err := a.encode(ctx, storage.FieldCheckpoint, cursor)
 	if err != nil {
 		return err
 	}
@@ -131,7 +138,7 @@ func SetResult(ctx context.Context, v any) error {
 	if a.seq == nil {
 		return nil
 	}
-	data, err := a.encode("result", v)
+	data, err := a.encode(ctx, storage.FieldResult, v)
 	if err != nil {
 		return err
 	}
@@ -162,7 +169,7 @@ func (a *Attempt) resultOf(ctx context.Context, member string) ([]byte, error) {
 		if a.exec.Result == nil {
 			return nil, fmt.Errorf("%s kept no result", a.Name)
 		}
-		return a.exec.Result, nil
+		return a.open(ctx, a.exec, storage.FieldResult, a.exec.Result)
 	}
 	if a.exec.FlowID.IsZero() {
 		return nil, fmt.Errorf("result of %s: this execution belongs to no flow", member)
@@ -173,17 +180,22 @@ func (a *Attempt) resultOf(ctx context.Context, member string) ([]byte, error) {
 	}
 	for _, row := range rows {
 		if row.Kind != storage.Undo && row.Result != nil {
-			return row.Result, nil
+			return a.open(ctx, &row, storage.FieldResult, row.Result)
 		}
 	}
 	return nil, fmt.Errorf("member %s of this flow kept no result", member)
 }
 
-// encode makes JSON of a cursor or result, within the size limit.
-func (a *Attempt) encode(what string, v any) ([]byte, error) {
+// encode makes the stored form of a cursor or result, within the size limit.
+func (a *Attempt) encode(ctx context.Context, what storage.Field, v any) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: %w", what, a.Name, err)
+	}
+	if a.secret() {
+		if data, err = a.seq.seal(ctx, a.exec, what, data); err != nil {
+			return nil, err
+		}
 	}
 	if len(data) > a.seq.cfg.MaxInput {
 		return nil, fmt.Errorf("%s of %s has %d bytes, more than the %d allowed: keep a reference instead, or raise Config.MaxInput",

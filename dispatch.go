@@ -92,7 +92,7 @@ func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation)
 	rows := make([]storage.Execution, len(ops))
 	to := s
 	for i, op := range ops {
-		row, on, err := s.execution(op, "async")
+		row, on, err := s.execution(ctx, op, "async")
 		switch {
 		case err != nil:
 			return nil, err
@@ -162,7 +162,9 @@ func (s *Sequencer) record(ops []Operation, rows []storage.Execution) ([]Receipt
 
 // execution makes the row of an operation, and says on which connection it belongs:
 // what is declared is asked here, once, of the value handed over (Q0.4).
-func (s *Sequencer) execution(op Operation, method string) (storage.Execution, *Sequencer, error) {
+//
+// What is sealed is bound to the row's name and id: neither may be changed later.
+func (s *Sequencer) execution(ctx context.Context, op Operation, method string) (storage.Execution, *Sequencer, error) {
 	reg, value, req, err := s.reg.resolve(op)
 	if err != nil {
 		return storage.Execution{}, nil, err
@@ -193,11 +195,16 @@ func (s *Sequencer) execution(op Operation, method string) (storage.Execution, *
 	if row.Input, err = reg.encode(value, s.cfg.MaxInput); err != nil {
 		return storage.Execution{}, nil, err
 	}
-	return row, s, s.declare(&row, reg, value, req)
+	if reg.encrypted {
+		if row.Input, err = s.sealInput(ctx, &row); err != nil {
+			return storage.Execution{}, nil, err
+		}
+	}
+	return row, s, s.declare(ctx, &row, reg, value, req)
 }
 
 // declare fills in what the operation's abilities and the dispatch's options say.
-func (s *Sequencer) declare(row *storage.Execution, reg *registration, op Operation, req *request) error {
+func (s *Sequencer) declare(ctx context.Context, row *storage.Execution, reg *registration, op Operation, req *request) error {
 	var problems []error
 	note := func(err error) {
 		if err != nil {
@@ -259,6 +266,10 @@ func (s *Sequencer) declare(row *storage.Execution, reg *registration, op Operat
 	if unique && row.Kind == storage.Unlisted {
 		if via != "" && via != "default" {
 			note(fmt.Errorf("%s: UniqueVia %q: another store for uniqueness is not available yet", reg.name, via))
+		}
+		if reg.encrypted {
+			id, err = s.hashed(ctx, "unique", reg.name, id)
+			note(err)
 		}
 		row.UniqueKey, row.UniqueFor = uniqueKey(reg.name, id), keep
 	}

@@ -63,15 +63,6 @@ func onEvery(t *testing.T, test func(t *testing.T, l *lab)) {
 	onSQL(t, func(t *testing.T, l *sqlLab) { test(t, l.lab) })
 }
 
-func (l *lab) rows(name string) []storage.Execution {
-	l.t.Helper()
-	rows, err := l.store.Executions(l.t.Context(), storage.Filter{Name: name, Limit: 1000})
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return rows
-}
-
 func TestInputIsRestoredWhateverIsInIt_S1_6(t *testing.T) {
 	t.Parallel()
 	onEvery(t, func(t *testing.T, l *lab) {
@@ -130,7 +121,7 @@ func TestADispatchThatCannotBeMeantWritesNothing(t *testing.T) {
 				t.Errorf("%s: %.300v; want something with %q", name, err, c.want)
 			}
 		}
-		if rows := l.rows(""); len(rows) > 0 {
+		if rows := l.rows(storage.Filter{}); len(rows) > 0 {
 			t.Errorf("%d executions were written by dispatches that failed", len(rows))
 		}
 	})
@@ -220,7 +211,7 @@ func TestInputThatNoLongerDecodesFailsForGoodAndRunsOnceItIsMended_Q1_36(t *test
 		sequencer.RegisterFuncOf(broken.reg, "letter", func(context.Context, struct{ Text int }) error { return nil },
 			sequencer.Tries(5), sequencer.OnFailed(func(context.Context, error) error { broken.note("hook"); return nil }))
 		broken.open().drain()
-		row := broken.rows("letter")[0]
+		row := broken.rows(storage.Filter{Name: "letter"})[0]
 		if row.State != storage.Failed || row.Attempts() != 1 ||
 			row.LastError != "stored input does not fit the operation: letter: input field Text: a JSON string does not fit int" {
 			t.Errorf("%s after %d attempts with %q, want failed at the first", row.State, row.Attempts(), row.LastError)
@@ -283,7 +274,7 @@ func TestInATransactionThatIsNoneNothingIsQueued_Q10_4(t *testing.T) {
 		if receipts, err := l.DispatchAll(t.Context()); err != nil || len(receipts) != 0 {
 			t.Errorf("nothing to dispatch: %v, %v", receipts, err)
 		}
-		if rows := l.rows(""); len(rows) > 0 {
+		if rows := l.rows(storage.Filter{}); len(rows) > 0 {
 			t.Errorf("%d executions were written", len(rows))
 		}
 	})
@@ -318,11 +309,11 @@ func TestDispatchesInATransactionAreOneWithIt_Q10_4(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if rows := l.rows("letter"); len(rows) != map[bool]int{true: 2}[commit] {
+			if rows := l.rows(storage.Filter{Name: "letter"}); len(rows) != map[bool]int{true: 2}[commit] {
 				t.Errorf("commit %v: %d executions", commit, len(rows))
 			}
 		}
-		for _, row := range l.rows("letter") {
+		for _, row := range l.rows(storage.Filter{Name: "letter"}) {
 			if row.UniqueKey == "id:letter:one" && (row.Queue != "low" || row.Priority != 3 || time.Until(row.DueAt) < 50*time.Minute) {
 				t.Errorf("queued as %+v", row)
 			}
@@ -372,7 +363,7 @@ func TestAConditionOfTheCallerDecidesBeforeAnythingIsLookedAt_S31_2_Q10_1(t *tes
 		t.Error(err)
 	}
 	l.expect("work", "work")
-	if n := len(l.rows("")); n != 2 {
+	if n := len(l.rows(storage.Filter{})); n != 2 {
 		t.Errorf("%d executions, want the two that ran", n)
 	}
 }
@@ -389,7 +380,7 @@ func TestTheMarkDecidesWhereExecuteRuns_Q10_2_S31_3(t *testing.T) {
 		}
 	}
 	l.expect("here")
-	row := l.rows("queued")[0]
+	row := l.rows(storage.Filter{Name: "queued"})[0]
 	if row.State != storage.Pending || row.Queue != "low" || row.Priority != 1 {
 		t.Errorf("the queued one is %s in %s at priority %d", row.State, row.Queue, row.Priority)
 	}

@@ -36,6 +36,8 @@ var (
 	ErrNoTx               = errors.New("no transaction")
 	ErrOpenTx             = errors.New("a transaction is open")
 	ErrTimestamp          = errors.New("not a possible timestamp")
+	ErrUnknownKey         = errors.New("unknown key")
+	ErrDecrypt            = errors.New("cannot be decrypted")
 	ErrDecode             = errors.New("stored input does not fit the operation")
 )
 

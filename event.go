@@ -89,13 +89,18 @@ func (s *Sequencer) heard(ctx context.Context, kind EventKind) bool {
 
 // redacted is an event whose texts may be logged.
 func (s *Sequencer) redacted(e Event) Event {
-	if r := s.cfg.Redact; r != nil {
-		e.Reason = r(e.Reason)
-		if e.Err != nil {
-			e.Err = errors.New(r(e.Err.Error()))
-		}
+	e.Reason = s.redact(e.Reason)
+	if e.Err != nil && s.cfg.Redact != nil {
+		e.Err = errors.New(s.redact(e.Err.Error()))
 	}
 	return e
+}
+
+func (s *Sequencer) redact(text string) string {
+	if r := s.cfg.Redact; r != nil {
+		return r(text)
+	}
+	return text
 }
 
 func (s *Sequencer) tell(ctx context.Context, o Observer, e Event) {

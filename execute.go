@@ -50,7 +50,7 @@ func (s *Sequencer) ExecuteSync(ctx context.Context, op Operation, opts ...Dispa
 			sc.attempt.Name, ErrOpenTx, sc.attempt.Name)
 	}
 	op = With(op, opts...)
-	row, s, err := s.execution(op, "sync")
+	row, s, err := s.execution(ctx, op, "sync")
 	if err != nil {
 		return err
 	}

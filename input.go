@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,10 +12,12 @@ import (
 )
 
 // An input is stored as a format byte, the length of a key id in one byte, the
-// key id, and the payload. The plain format has no key. Stored bytes are never
-// rewritten, so every format ever written has to stay readable.
+// key id, and the payload. The plain format has no key. Only a change of keys
+// rewrites stored bytes, so every format ever written has to stay readable.
+// Checkpoints and results are stored as plain JSON, or in the sealed format.
 const (
-	inputPlain = 1 // the payload is JSON
+	inputPlain  = 1 // the payload is JSON
+	inputSealed = 2 // the payload is JSON that a Sealer sealed with the key
 
 	inputHeader = 2
 )
@@ -106,6 +109,36 @@ func (r *registration) decode(input []byte) (Operation, error) {
 		return nil, r.inputError(err)
 	}
 	return op, nil
+}
+
+// sealInput is the input of a new row in its sealed form.
+func (s *Sequencer) sealInput(ctx context.Context, row *storage.Execution) ([]byte, error) {
+	_, _, payload, err := parseInput(row.Input)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := s.seal(ctx, row, storage.FieldInput, payload)
+	if err != nil {
+		return nil, err
+	}
+	return sealed, s.fits(row.Name, sealed)
+}
+
+// fits refuses an input whose sealed form is too large.
+func (s *Sequencer) fits(name string, sealed []byte) error {
+	if len(sealed) > s.cfg.MaxInput {
+		return &InputTooLargeError{Name: name, Size: len(sealed), Limit: s.cfg.MaxInput}
+	}
+	return nil
+}
+
+// openInput is the attempt's input as decode reads it.
+func (a *Attempt) openInput(ctx context.Context) ([]byte, error) {
+	payload, err := a.open(ctx, a.exec, storage.FieldInput, a.exec.Input)
+	if _, _, sealed := sealedWith(a.exec.Input); err != nil || !sealed {
+		return payload, err
+	}
+	return frameInput(inputPlain, "", payload), nil
 }
 
 func frameInput(format byte, keyID string, payload []byte) []byte {

@@ -69,6 +69,7 @@ func (s *Sequencer) HasFailed(ctx context.Context, name string) (bool, error) {
 }
 
 // Errors lists the failed attempts of an operation's newest execution, oldest first.
+// Those of an Encrypted operation have their messages sealed: see Reveal.
 func (s *Sequencer) Errors(ctx context.Context, name string) ([]storage.Attempt, error) {
 	row, err := s.newest(ctx, name)
 	if err != nil || row.ID.IsZero() {

@@ -39,7 +39,7 @@ type Attempt struct {
 	// Number counts attempts, from 1 (Q1.5).
 	Number int
 	// Operation is the fresh value this attempt runs; nil outside an attempt.
-	Operation Operation
+	Operation Operation `json:"-"`
 	// Tags are the execution's.
 	Tags []string
 	// RunID is the deploy run it belongs to, "" for none.

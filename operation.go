@@ -201,8 +201,12 @@ type (
 	// spot. ExecuteSync runs it here all the same.
 	Async struct{}
 
-	// Encrypted seals the input in the store (S15.1). Without a Sealer in Config, New
-	// refuses it. Name, queue, tags and times stay readable (Q7.3).
+	// Encrypted seals the input in the store (S15.1), and with it checkpoints, results,
+	// what a rollback works from, and the messages of errors; unique and overlap keys
+	// are stored as keyed hashes. Logs, events and the errors that callers get show
+	// the kind of an error and not its message (see [ConcealedError]). Without a Sealer
+	// in Config, New refuses it. In clear stay name, queue, tags, times, the keys of
+	// limiters, and the reasons of skips and releases: put no secrets there (Q7.3).
 	Encrypted struct{}
 
 	// Idempotent says that doing the work twice does no harm. An ordered operation

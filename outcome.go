@@ -128,6 +128,8 @@ func IsFailure(err error) bool {
 func gravest(err error) *signal {
 	for e := err; e != nil; {
 		switch x := e.(type) { //nolint:errorlint // this is the unwrapping
+		case *ConcealedError:
+			e = x.err()
 		case *signal:
 			switch {
 			case x.kind == signalRetryAfter && gravest(x.err).kind == signalFail: // a delay changes nothing about the end

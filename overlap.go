@@ -33,8 +33,15 @@ func (e *HeldError) Error() string {
 // the outcome of the attempt is durable. A handler that was abandoned keeps it until
 // it returns (Q2.11); with the worker's lease it ends in any case, and after most at
 // the latest, 0 = no bound. Where another execution has it the error is a
-// *[HeldError].
+// *[HeldError]. The store has a keyed hash of an Encrypted operation's keys, which
+// therefore never meet those of operations that are not.
 func (a *Attempt) Lock(ctx context.Context, key string, most time.Duration) error {
+	if a.secret() {
+		var err error
+		if key, err = a.seq.hashed(ctx, "overlap", key); err != nil {
+			return err
+		}
+	}
 	name := attemptLock + key
 	err := a.seq.store.Lock(ctx, storage.LockRequest{
 		Name: name, Worker: a.session.worker(), Execution: a.exec.ID, Delivery: a.exec.Delivery, Flow: a.exec.FlowID, For: most,

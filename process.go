@@ -196,7 +196,7 @@ func (s *Sequencer) warn(ctx context.Context, plan *Plan) {
 
 // run executes a plan as a flow. The run lock is held.
 func (s *Sequencer) run(ctx context.Context, sess session, plan *Plan, o RunOptions) (*Report, error) {
-	flow, rows, edges, err := s.flowOf(plan, o)
+	flow, rows, edges, err := s.flowOf(ctx, plan, o)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +248,7 @@ func (s *Sequencer) interrupt(ctx context.Context, flow storage.ID) (storage.Flo
 }
 
 // flowOf turns a plan into rows and edges.
-func (s *Sequencer) flowOf(plan *Plan, o RunOptions) (storage.Flow, []storage.Execution, []storage.Edge, error) {
+func (s *Sequencer) flowOf(ctx context.Context, plan *Plan, o RunOptions) (storage.Flow, []storage.Execution, []storage.Edge, error) {
 	shape := s.orchestrator(o).Arrange(plan)
 	options, err := json.Marshal(runRecord{From: o.From, Tags: o.Tags, Only: o.Only, Repeat: o.Repeat})
 	if err != nil {
@@ -261,7 +261,7 @@ func (s *Sequencer) flowOf(plan *Plan, o RunOptions) (storage.Flow, []storage.Ex
 	rows := make([]storage.Execution, len(plan.Tasks))
 	var edges []storage.Edge
 	for i, t := range plan.Tasks {
-		if rows[i], err = s.member(t, plan.Method); err != nil {
+		if rows[i], err = s.member(ctx, t, plan.Method); err != nil {
 			return flow, nil, nil, err
 		}
 		rows[i].FlowID, rows[i].Member, rows[i].Position = flow.ID, t.Name, i
@@ -311,12 +311,12 @@ type runRecord struct {
 }
 
 // member makes the row of a task.
-func (s *Sequencer) member(t Task, method string) (storage.Execution, error) {
+func (s *Sequencer) member(ctx context.Context, t Task, method string) (storage.Execution, error) {
 	if t.Kind == storage.Ordered {
 		if t.Async {
 			method = "async"
 		}
-		row, _, err := s.execution(Named(t.Name, nil), method)
+		row, _, err := s.execution(ctx, Named(t.Name, nil), method)
 		return row, err
 	}
 	row := storage.Execution{

@@ -68,6 +68,9 @@ func (r *registration) subject(op Operation) any {
 // catch turns a panic of ability a into *err; deferred directly, so that recover works.
 func (r *registration) catch(a ability, err *error) {
 	if v := recover(); v != nil {
+		if r.encrypted { // it may show the input
+			v = fmt.Sprintf("%T (the value is withheld: the operation is encrypted)", v)
+		}
 		*err = &abilityError{r.name, a, fmt.Errorf("%s panics: %v\n\tat dispatch it is asked of the value handed over, "+
 			"which has its input and none of the factory's dependencies", a, v), true}
 	}

@@ -219,6 +219,9 @@ func (r *registration) shape(input any) (Operation, error) {
 	}
 	raw, err := json.Marshal(input)
 	if err != nil {
+		if r.encrypted {
+			return nil, r.inputError(err)
+		}
 		return nil, fmt.Errorf("%s: encode the input: %w", r.name, err)
 	}
 	if r.typ == nil {
@@ -284,6 +287,9 @@ func (f *funcOperation) Handle(ctx context.Context) error {
 	return f.call(ctx, f.input)
 }
 
+// String leaves out the input, which may be secret.
+func (f *funcOperation) String() string { return f.name }
+
 // Input is a pointer to the function's input, nil without one; test helpers read it.
 func (f *funcOperation) Input() any { return f.input }
 
@@ -300,6 +306,9 @@ type namedOperation struct {
 func Named(name string, input any) Operation {
 	return &namedOperation{strings.TrimSpace(name), input}
 }
+
+// String leaves out the input, which may be secret.
+func (n *namedOperation) String() string { return n.name }
 
 func (n *namedOperation) Handle(context.Context) error { return errNotDispatched(n.name) }
 

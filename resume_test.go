@@ -201,3 +201,11 @@ func TestAStepThatPanicsLeavesNoTransactionOpen(t *testing.T) {
 		}
 	})
 }
+
+func TestResumeOutsideAnAttemptFindsNothing(t *testing.T) {
+	t.Parallel()
+	var cursor int
+	if was, err := sequencer.Resume(t.Context(), &cursor); was || err != nil {
+		t.Errorf("Resume: %v, %v; want no checkpoint", was, err)
+	}
+}

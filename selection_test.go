@@ -43,34 +43,34 @@ func onStores(t *testing.T, test func(t *testing.T, l *lab)) {
 	})
 }
 
-// charge fails until the bank is open.
-type charge struct {
+// bill fails until the bank is open.
+type bill struct {
 	N    int    `json:"n"`
 	Tag  string `json:"tag"`
 	Only string `json:"only"`
 }
 
-func (c charge) Tags() []string {
+func (c bill) Tags() []string {
 	if c.Tag == "" {
 		return nil
 	}
 	return []string{c.Tag}
 }
 
-// bank is a lab with three kinds of failed work: charge (two error groups, tags),
+// bank is a lab with three kinds of failed work: bill (two error groups, tags),
 // refund on another queue, and a completed one.
 type bank struct {
 	*lab
 	open   bool
-	charge func(charge) sequencer.Operation
+	bill   func(bill) sequencer.Operation
 	refund func(count) sequencer.Operation
 }
 
 func newBank(t *testing.T, l *lab) *bank {
 	t.Helper()
 	b := &bank{lab: l}
-	b.charge = sequencer.RegisterFuncOf(l.reg, "charge", func(_ context.Context, in charge) error {
-		l.note(fmt.Sprint("charge ", in.N))
+	b.bill = sequencer.RegisterFuncOf(l.reg, "bill", func(_ context.Context, in bill) error {
+		l.note(fmt.Sprint("bill ", in.N))
 		switch {
 		case b.open:
 			return nil
@@ -89,7 +89,7 @@ func newBank(t *testing.T, l *lab) *bank {
 	l.open()
 	for i := range 5 {
 		b.enqueue(func(int) sequencer.Operation {
-			return b.charge(charge{N: i, Tag: map[bool]string{true: "vip"}[i == 4]})
+			return b.bill(bill{N: i, Tag: map[bool]string{true: "vip"}[i == 4]})
 		}, 1)
 	}
 	b.enqueue(func(i int) sequencer.Operation { return b.refund(count{i}) }, 2)
@@ -125,21 +125,21 @@ func TestFailedWorkIsListedNewestFirstAndGroupedByCause(t *testing.T) {
 	onStores(t, func(t *testing.T, l *lab) { // Q10.22
 		b := newBank(t, l)
 		rows := b.failed(sequencer.Selection{})
-		if len(rows) != 7 || rows[0].Name != "refund" || rows[6].Name != "charge" {
-			t.Errorf("got %d rows from %s to %s, want 7 from refund to charge", len(rows), rows[0].Name, rows[len(rows)-1].Name)
+		if len(rows) != 7 || rows[0].Name != "refund" || rows[6].Name != "bill" {
+			t.Errorf("got %d rows from %s to %s, want 7 from refund to bill", len(rows), rows[0].Name, rows[len(rows)-1].Name)
 		}
 		for name, c := range map[string]struct {
 			sel  sequencer.Selection
 			want int
 		}{
-			"name":      {sequencer.Selection{Name: "charge"}, 5},
+			"name":      {sequencer.Selection{Name: "bill"}, 5},
 			"pattern":   {sequencer.Selection{Name: "*fund"}, 2},
 			"tag":       {sequencer.Selection{Tag: "vip"}, 1},
 			"queue":     {sequencer.Selection{Queue: "low"}, 2},
 			"limit":     {sequencer.Selection{Limit: 3}, 3},
 			"since":     {sequencer.Selection{Since: rows[0].FinishedAt.Add(1)}, 0},
 			"since all": {sequencer.Selection{Since: rows[6].CreatedAt}, 7},
-			"both":      {sequencer.Selection{Name: "charge", Queue: "low"}, 0},
+			"both":      {sequencer.Selection{Name: "bill", Queue: "low"}, 0},
 		} {
 			if got := len(b.failed(c.sel)); got != c.want {
 				t.Errorf("%s: %d rows, want %d", name, got, c.want)
@@ -156,7 +156,7 @@ func TestFailedWorkIsListedNewestFirstAndGroupedByCause(t *testing.T) {
 				t.Errorf("group %s has %d rows, want %d", g.Group, n, g.Count)
 			}
 		}
-		if want := []string{"charge 3 no money", "refund 2 no money", "charge 2 account 3 is closed"}; !cmp.Equal(got, want) {
+		if want := []string{"bill 3 no money", "refund 2 no money", "bill 2 account 3 is closed"}; !cmp.Equal(got, want) {
 			t.Errorf("groups: %s", cmp.Diff(want, got))
 		}
 	})
@@ -186,7 +186,7 @@ func TestRetryPutsQueuedWorkBackIntoItsQueueWithCountersAnew(t *testing.T) {
 		}
 		b.open = true
 		b.drain("default", "low")
-		l.wantStates(map[string]int{"charge failed": 5, "refund completed": 1, "refund failed": 1})
+		l.wantStates(map[string]int{"bill failed": 5, "refund completed": 1, "refund failed": 1})
 
 		// By name it is the newest that failed, although a later one completed.
 		b.enqueue(func(int) sequencer.Operation { return b.refund(count{9}) }, 1)
@@ -195,7 +195,7 @@ func TestRetryPutsQueuedWorkBackIntoItsQueueWithCountersAnew(t *testing.T) {
 			t.Error(err)
 		}
 		b.drain("low")
-		l.wantStates(map[string]int{"charge failed": 5, "refund completed": 3})
+		l.wantStates(map[string]int{"bill failed": 5, "refund completed": 3})
 		if err := l.Retry(t.Context(), "refund", ""); err == nil {
 			t.Error("what completed was retried")
 		}
@@ -207,7 +207,7 @@ func TestRetryAllTakesWhatASelectionSelectsWithOneAuditEntry(t *testing.T) {
 	onStores(t, func(t *testing.T, l *lab) { // Q10.23, decisions: one audit row for a bulk action
 		b := newBank(t, l)
 		b.open = true
-		groups, err := l.FailureGroups(t.Context(), sequencer.Selection{Name: "charge"})
+		groups, err := l.FailureGroups(t.Context(), sequencer.Selection{Name: "bill"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +218,7 @@ func TestRetryAllTakesWhatASelectionSelectsWithOneAuditEntry(t *testing.T) {
 		}{
 			{sequencer.Selection{Tag: "vip"}, 1, "failed tag=vip"},
 			{sequencer.Selection{Group: groups[1].Group}, 2, "failed group=" + groups[1].Group},
-			{sequencer.Selection{Name: "ch*", Limit: 1}, 1, "failed name=ch* limit=1"},
+			{sequencer.Selection{Name: "bi*", Limit: 1}, 1, "failed name=bi* limit=1"},
 			{sequencer.Selection{All: true}, 3, "failed"},
 		} {
 			r, err := l.RetryAll(t.Context(), c.sel, "open again")
@@ -231,7 +231,7 @@ func TestRetryAllTakesWhatASelectionSelectsWithOneAuditEntry(t *testing.T) {
 			}
 		}
 		b.drain("default", "low")
-		l.wantStates(map[string]int{"charge completed": 5, "refund completed": 2})
+		l.wantStates(map[string]int{"bill completed": 5, "refund completed": 2})
 	})
 }
 
@@ -296,11 +296,11 @@ func TestForgetDeletesWhatIsOverAndNothingElse(t *testing.T) {
 	t.Parallel()
 	onStores(t, func(t *testing.T, l *lab) { // Q10.24
 		b := newBank(t, l)
-		b.enqueue(func(int) sequencer.Operation { return b.charge(charge{N: 7}) }, 1)
-		if err := l.Forget(t.Context(), "charge", "known"); err != nil { // the newest that failed
+		b.enqueue(func(int) sequencer.Operation { return b.bill(bill{N: 7}) }, 1)
+		if err := l.Forget(t.Context(), "bill", "known"); err != nil { // the newest that failed
 			t.Error(err)
 		}
-		l.wantStates(map[string]int{"charge failed": 4, "charge pending": 1, "refund failed": 2})
+		l.wantStates(map[string]int{"bill failed": 4, "bill pending": 1, "refund failed": 2})
 		if err := l.Forget(t.Context(), "0190c0de-dead-7000-8000-000000000000", ""); !errors.Is(err, sequencer.ErrOperationNotFound) {
 			t.Errorf("an unknown id: %v", err)
 		}
@@ -319,7 +319,7 @@ func TestForgetDeletesWhatIsOverAndNothingElse(t *testing.T) {
 		if diff := cmp.Diff(want, l.audit()); diff != "" {
 			t.Errorf("audit: %s", diff)
 		}
-		l.wantStates(map[string]int{"charge failed": 4, "charge pending": 1})
+		l.wantStates(map[string]int{"bill failed": 4, "bill pending": 1})
 	})
 }
 
@@ -370,7 +370,7 @@ func TestForgetKeepsWhatRunsKnowAnOrderedOperationBy(t *testing.T) {
 func TestManyFailuresAreRetriedAndForgottenInPages(t *testing.T) {
 	t.Parallel()
 	onStores(t, func(t *testing.T, l *lab) {
-		op := sequencer.RegisterFuncOf(l.reg, "charge", func(context.Context, count) error { return errors.New("boom") })
+		op := sequencer.RegisterFuncOf(l.reg, "bill", func(context.Context, count) error { return errors.New("boom") })
 		l.open()
 		const n = 2345
 		for range 5 {
@@ -383,16 +383,16 @@ func TestManyFailuresAreRetriedAndForgottenInPages(t *testing.T) {
 		if err != nil || r.Done != n {
 			t.Fatalf("retried %+v, %v", r, err)
 		}
-		l.wantStates(map[string]int{"charge pending": n})
+		l.wantStates(map[string]int{"bill pending": n})
 		if err := l.Work(t.Context(), sequencer.WorkerConfig{StopWhenEmpty: true, Slots: 100}); err != nil {
 			t.Fatal(err)
 		}
-		r, err = l.ForgetAll(t.Context(), sequencer.Selection{Name: "charge"}, "")
+		r, err = l.ForgetAll(t.Context(), sequencer.Selection{Name: "bill"}, "")
 		if err != nil || r.Done != n {
 			t.Fatalf("forgot %+v, %v", r, err)
 		}
 		l.wantStates(map[string]int{})
-		entries, err := l.store.Audit(t.Context(), storage.AuditFilter{Target: "failed name=charge"})
+		entries, err := l.store.Audit(t.Context(), storage.AuditFilter{Target: "failed name=bill"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -429,7 +429,7 @@ func TestWhatChangesUnderABulkOrderIsLeftOutAndTheRestIsDone(t *testing.T) {
 			b := newBank(t, l)
 			l.store = &meddler{Store: l.store, action: action}
 			b.lab.open()
-			r, err := l.RetryAll(t.Context(), sequencer.Selection{Name: "charge"}, "")
+			r, err := l.RetryAll(t.Context(), sequencer.Selection{Name: "bill"}, "")
 			want := sequencer.Selected{Done: 4, LeftOut: map[string]int{"changed meanwhile": 1}}
 			if diff := cmp.Diff(want, r); err != nil || diff != "" {
 				t.Errorf("%s: %v, %s", action, err, diff)

@@ -90,8 +90,8 @@ func (s *Sequencer) checkOperations() error {
 			problems = append(problems, fmt.Errorf("%s is marked TxRequire, and a %s ledger has no transactions to share: use an SQL store, or drop the mark",
 				reg.name, s.store.Name()))
 		}
-		if reg.encrypted {
-			problems = append(problems, fmt.Errorf("%s is marked Encrypted, and no sealer is configured: its input would be stored in clear", reg.name))
+		if reg.encrypted && s.cfg.Sealer == nil {
+			problems = append(problems, fmt.Errorf("%s is marked Encrypted, and no sealer is configured (Config.Sealer): its input would be stored in clear", reg.name))
 		}
 		if err := s.checkMiddleware(reg); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", reg.name, err))

@@ -126,7 +126,7 @@ func (t *ticker) fire(ctx context.Context, b *boundSchedule, last, now time.Time
 		return t.skip(ctx, b, due[0])
 	}
 	for _, at := range due {
-		row, on, err := t.seq.tickRow(b.schedule, at)
+		row, on, err := t.seq.tickRow(ctx, b.schedule, at)
 		if err != nil {
 			return err
 		}

@@ -59,7 +59,7 @@ func (s *Sequencer) bind(d *schedule) (*Sequencer, *boundSchedule, error) {
 	if err != nil || len(reg.problems) > 0 {
 		return nil, nil, err
 	}
-	row, on, err := s.tickRow(d, at)
+	row, on, err := s.tickRow(context.Background(), d, at) // New has none
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +76,7 @@ func (s *Sequencer) bind(d *schedule) (*Sequencer, *boundSchedule, error) {
 
 // tickRow makes the row that a tick enqueues, and says on which connection it
 // belongs.
-func (s *Sequencer) tickRow(d *schedule, at time.Time) (storage.Execution, *Sequencer, error) {
+func (s *Sequencer) tickRow(ctx context.Context, d *schedule, at time.Time) (storage.Execution, *Sequencer, error) {
 	op, err := d.operation(at)
 	if err != nil {
 		return storage.Execution{}, nil, err
@@ -91,7 +91,7 @@ func (s *Sequencer) tickRow(d *schedule, at time.Time) (storage.Execution, *Sequ
 	case request.scheduled:
 		return storage.Execution{}, nil, errors.New("the schedule says when: leave Delay and At out")
 	}
-	return s.execution(op, methodSchedule)
+	return s.execution(ctx, op, methodSchedule)
 }
 
 // Standing says how a schedule is.

@@ -18,6 +18,7 @@ import (
 	"github.com/gosequencer/sequencer/cli"
 	"github.com/gosequencer/sequencer/guard"
 	"github.com/gosequencer/sequencer/migration/goose"
+	"github.com/gosequencer/sequencer/seal"
 	"github.com/gosequencer/sequencer/storage/sqlite"
 )
 
@@ -46,6 +47,11 @@ func app() int {
 			return complain(err)
 		}
 		cfg.Guards = []sequencer.Guard{closed}
+	}
+	if ids := strings.Fields(os.Getenv("KEYS")); len(ids) > 0 {
+		if cfg.Sealer, err = keys(ids); err != nil {
+			return complain(err)
+		}
 	}
 	if _, err := os.Stat("migrations"); !errors.Is(err, fs.ErrNotExist) {
 		if _, err := store.Setup(ctx); err != nil { // goose reads the file, which must be there
@@ -162,7 +168,11 @@ var operations = map[string]func(*sequencer.Registry){
 		sequencer.RegisterFunc(reg, a, did("a"), sequencer.DependsOn(sequencer.Op(b)))
 		sequencer.RegisterFunc(reg, b, did("b"), sequencer.DependsOn(sequencer.Op(a)))
 	},
-	"orphan":    add("20240203000000_orphan", did("orphan"), sequencer.DependsOn(sequencer.Op("20240101000000_sed"))),
+	"orphan": add("20240203000000_orphan", did("orphan"), sequencer.DependsOn(sequencer.Op("20240101000000_sed"))),
+	"secret": func(reg *sequencer.Registry) { sequencer.Register(reg, "secret", sequencer.Make[secret]) },
+	"vault": func(reg *sequencer.Registry) {
+		sequencer.Register(reg, "20240204000000_vault", func() *secret { return &secret{Token: "s3cret"} })
+	},
 	"malformed": add("20241301000000_malformed", did("malformed")),
 }
 
@@ -198,6 +208,38 @@ func (m *mail) Handle(context.Context) error {
 }
 
 func (m *mail) Tags() []string { return []string{fmt.Sprintf("box:%d", m.N)} }
+
+// secret is an operation whose input is sealed, and whose errors show it.
+type secret struct {
+	sequencer.Encrypted
+	Token string `json:"token"`
+}
+
+func (s *secret) Handle(context.Context) error { return errors.New("refused " + s.Token) }
+
+// keys is a ring of some of the keys in a file that all calls of a script share; the
+// last seals.
+func keys(ids []string) (sequencer.Sealer, error) {
+	const path = "keys.json"
+	f, err := seal.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if f, err = seal.NewFile("k1"); err == nil {
+			err = errors.Join(f.Add("k2"), f.Add("k3"), os.WriteFile(path, f.Text(), 0o600))
+		}
+	}
+	if err == nil {
+		err = f.Use(ids[len(ids)-1])
+	}
+	for _, id := range []string{"k1", "k2", "k3"} {
+		if err == nil && !slices.Contains(ids, id) {
+			err = f.Drop(id)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.Ring()
+}
 
 // words keeps the map honest: each name is used by a script.
 func words() []string {

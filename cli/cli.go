@@ -124,7 +124,7 @@ func newApp(name string, seq *sequencer.Sequencer, options []Option) *app {
 	a.opener.Flags(flags)
 	a.group("deploy", "Deploy:", newProcess(a), newPlan(a), newStatus(a), newVerify(a), newWait(a), newValidate(a), newRollback(a), newUnlock(a))
 	a.group("queue", "Queues:", newWork(a), newExecute(a), newQueues(a), newWorkers(a), newMonitor(a), newPause(a), newResume(a), newSchedule(a))
-	a.group("work", "Single executions:", newWhy(a), newFailed(a), newRetry(a), newForget(a), newCancel(a), newResolve(a), newPrune(a))
+	a.group("work", "Single executions:", newWhy(a), newFailed(a), newRetry(a), newForget(a), newCancel(a), newResolve(a), newPrune(a), newRekey(a))
 	a.root.AddCommand(newMake(a), newImport(a), newVersion(a))
 	narrow(a.root)
 	a.root.AddCommand(a.extra...)

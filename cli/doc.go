@@ -54,6 +54,7 @@
 //	schedule pause, schedule resume  as pause and resume
 //	prune     {"pruned"}
 //	cancel    {"name","cancelled"}
+//	rekey     {"key","changed","current","failed","missed","unknown"}; with --dry-run {"keys":[…]}
 //	unlock    {"unlocked","holder"}
 //	validate  {"valid","notices"}
 //	verify, wait  {"ready","pending","in_flight","failed","interrupted","drift"}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 
@@ -107,9 +108,19 @@ func (c *executeCommand) read(in io.Reader) (any, error) {
 		return nil, nil //nolint:nilnil // no input is none
 	}
 	if !json.Valid(text) {
-		return nil, usagef("--input is not JSON: %.60s", text)
+		return nil, usagef("--input is not JSON%s", where(text)) // without quoting it: it may be secret
 	}
 	return json.RawMessage(text), nil
+}
+
+// where says at which character a text stops being JSON.
+func where(text []byte) string {
+	var syntax *json.SyntaxError
+	var v any
+	if errors.As(json.Unmarshal(text, &v), &syntax) {
+		return fmt.Sprintf(": it goes wrong at character %d", syntax.Offset)
+	}
+	return ""
 }
 
 // witness keeps what the events said of the one execution. A skip is no failure

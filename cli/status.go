@@ -15,6 +15,7 @@ type statusCommand struct {
 	history  bool
 	limit    int
 	exitCode bool
+	reveal   bool
 }
 
 func newStatus(a *app) *cobra.Command {
@@ -35,6 +36,7 @@ func newStatus(a *app) *cobra.Command {
 	}
 	f.BoolVar(&c.history, "history", false, "list every execution, newest first")
 	f.IntVar(&c.limit, "limit", 100, "how many executions --history lists")
+	f.BoolVar(&c.reveal, "reveal", false, "show the messages of errors of encrypted operations")
 	f.BoolVar(&c.exitCode, "exit-code", false, "exit 5 if something is pending or failed, 7 if only applied migrations changed")
 	return cmd
 }
@@ -63,6 +65,9 @@ func (c *statusCommand) current(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if c.reveal {
+		s.revealed(ctx, st.entries)
+	}
 	asked := slices.ContainsFunc(sections, func(x section) bool { return *c.wanted[x.key] })
 	doc := map[string]any{}
 	for _, section := range sections {
@@ -85,6 +90,20 @@ func (c *statusCommand) current(ctx context.Context, s *session) error {
 		s.printf("Last run: %s by %s, %s", st.Last.State, st.Last.Actor, stamp(st.Last.CreatedAt))
 	}
 	return nil
+}
+
+// revealed puts the messages of encrypted operations' errors in clear.
+func (s *session) revealed(ctx context.Context, entries []entry) {
+	for _, e := range entries {
+		for i, f := range e.Failures {
+			message, err := s.Seq.Reveal(ctx, f)
+			if err != nil {
+				s.sayf("warning: %v", err)
+				continue
+			}
+			e.Failures[i].Message = message
+		}
+	}
 }
 
 // past lists executions, those that were rolled back or cancelled too.

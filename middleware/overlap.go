@@ -28,7 +28,8 @@ func WithoutOverlapping(key any) Exclusive {
 }
 
 // Shared leaves the operation's name out of the key: all operations that use the
-// same key exclude each other.
+// same key exclude each other. Encrypted operations, whose keys are stored as hashes,
+// exclude each other alone.
 func (m Exclusive) Shared() Exclusive {
 	m.shared = true
 	return m

@@ -66,6 +66,36 @@ type AuditEntry struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
+// Field names opaque bytes of an execution.
+type Field string
+
+// The opaque bytes that a row has.
+const (
+	FieldInput      Field = "input"
+	FieldCheckpoint Field = "checkpoint"
+	FieldResult     Field = "result"
+)
+
+// Reseal puts New in the place of Old, neither empty, as long as the field holds
+// just that. A request names a field of a row once.
+type Reseal struct {
+	ID    ID
+	Field Field
+	Old   []byte
+	New   []byte
+}
+
+// ResealRequest changes bytes of rows in any state, running ones too, and nothing
+// else of them: the same content, encrypted with another key. It is audited in its
+// own transaction as one entry, if anything was written.
+type ResealRequest struct {
+	Now     time.Time
+	Changes []Reseal
+	Actor   string
+	Reason  string
+	Target  string // what the audit entry says it was about
+}
+
 // PruneRequest deletes history that ended before now minus an age, with its
 // attempts. The newest and the effective row of every ordered operation, every
 // migration and members of open flows are never pruned.

@@ -92,6 +92,9 @@ type Operator interface {
 	// Prune deletes old history and returns how many rows went. Counters of limits
 	// whose window is over go too, uncounted.
 	Prune(ctx context.Context, r PruneRequest) (int, error)
+	// Reseal makes the changes whose old bytes are still there, and returns how many
+	// that were; others, and unknown ids, are left out. A repeat changes nothing.
+	Reseal(ctx context.Context, r ResealRequest) (int, error)
 	// Announce brings the definitions of schedules up to date.
 	Announce(ctx context.Context, r AnnounceRequest) error
 }

@@ -25,5 +25,5 @@ func main() {
 }
 
 func run() int {
-	return cli.Main(context.Background(), nil, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.WithOpener(&opener{}))
+	return cli.Main(context.Background(), nil, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.WithOpener(&opener{}), cli.WithCommands(newKeys()))
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/gosequencer/sequencer/internal/fileop"
 	"github.com/gosequencer/sequencer/migration"
 	"github.com/gosequencer/sequencer/migration/goose"
+	"github.com/gosequencer/sequencer/seal"
 )
 
 // opener makes the sequencer of the stock command. A flag wins over its variable
@@ -28,6 +29,7 @@ type opener struct {
 	operations  string
 	environment string
 	actor       string
+	keys        string
 	grace       time.Duration
 }
 
@@ -38,6 +40,7 @@ func (o *opener) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.operations, "operations", "operations", "directory of operations; the default need not exist")
 	flags.StringVar(&o.environment, "env", "", "the environment that operations are compared with (SEQUENCER_ENV, production)")
 	flags.DurationVar(&o.grace, "shutdown-grace", sequencer.DefaultShutdownGrace, "how long what runs may go on after Ctrl-C or SIGTERM")
+	flags.StringVar(&o.keys, "keys", "", "file with the key ring of encrypted operations (SEQUENCER_KEYS holds the ring itself)")
 	flags.StringVar(&o.actor, "actor", "", "who acts, for the ledger (SEQUENCER_ACTOR, user@host)")
 }
 
@@ -66,6 +69,9 @@ func (o *opener) Open(ctx context.Context, log *slog.Logger) (_ *cli.Opened, err
 	}
 	cfg := sequencer.Config{
 		Environment: cmp.Or(o.environment, os.Getenv("SEQUENCER_ENV"), "production"), Actor: o.actor, Logger: log, ShutdownGrace: o.grace,
+	}
+	if cfg.Sealer, err = o.sealer(); err != nil {
+		return nil, err
 	}
 	source, err := o.source(db)
 	if err != nil {
@@ -101,6 +107,27 @@ func (o *opener) Open(ctx context.Context, log *slog.Logger) (_ *cli.Opened, err
 
 // OperationsDir is where operations are.
 func (o *opener) OperationsDir() string { return o.operations }
+
+// sealer is the key ring, with which rekey and status --reveal work on ledgers of
+// applications too; nil for none.
+func (o *opener) sealer() (sequencer.Sealer, error) {
+	const variable = "SEQUENCER_KEYS"
+	switch {
+	case o.keys != "":
+		return some(seal.Load(o.keys))
+	case os.Getenv(variable) != "":
+		return some(seal.FromEnv(variable))
+	}
+	return nil, nil //nolint:nilnil // no sealer is none
+}
+
+// some is a ring as an interface that is nil where there is an error.
+func some(r *seal.Ring, err error) (sequencer.Sealer, error) {
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
 
 // warning is about a working directory that has nothing of ours.
 func (o *opener) warning() string {

@@ -142,6 +142,10 @@ func (s *faulty) Record(ctx context.Context, r storage.RecordRequest) (int, erro
 	return around(s.counted, "Record", func() (int, error) { return s.Store.Record(ctx, r) })
 }
 
+func (s *faulty) Reseal(ctx context.Context, r storage.ResealRequest) (int, error) {
+	return around(s.counted, "Reseal", func() (int, error) { return s.Store.Reseal(ctx, r) })
+}
+
 func (s *faulty) Prune(ctx context.Context, r storage.PruneRequest) (int, error) {
 	return around(s.counted, "Prune", func() (int, error) { return s.Store.Prune(ctx, r) })
 }

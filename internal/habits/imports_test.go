@@ -18,7 +18,7 @@ var arrows = []struct {
 		applies: func(dir string) bool { return dir == "." },
 		forbidden: func(_, to string) bool {
 			// The memory store is part of the root's own promises (a run without a record) and brings no driver.
-			return within(to, "cli", "dashboard", "cmd", "sequencertest") || isBackend(to) && to != "storage/memory"
+			return within(to, "cli", "dashboard", "cmd", "seal", "sequencertest") || isBackend(to) && to != "storage/memory"
 		},
 	},
 	{
@@ -46,9 +46,9 @@ var arrows = []struct {
 		},
 	},
 	{
-		from: "cli or dashboard", because: "an application that mounts them links only the backends it imports itself",
+		from: "cli or dashboard", because: "an application that mounts them links only the backends and the cryptography it imports itself",
 		applies:   func(dir string) bool { return within(dir, "cli", "dashboard") },
-		forbidden: func(_, to string) bool { return isBackend(to) && to != "storage/memory" },
+		forbidden: func(_, to string) bool { return isBackend(to) && to != "storage/memory" || within(to, "seal") },
 	},
 	{
 		from: "a pure leaf", because: "it is a calculation, and imports nothing of ours",

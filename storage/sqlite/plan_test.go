@@ -40,6 +40,7 @@ func TestHotQueriesUseTheirIndexes(t *testing.T) {
 		"take next":            {takeNext, ""},
 		"edges from":           {leaving, ""},
 		"checkpoint":           {saveCheckpoint, ""},
+		"reseal":               {resealInput, ""},
 		"key holder":           {keyHolder, "sequencer_executions_unique"},
 		"release":              {release, ""},
 		"needing":              {needing, ""},

@@ -448,7 +448,7 @@ var operateRules = []rule{
 func (l *lab) reach(s storage.State) storage.Execution {
 	l.t.Helper()
 	e := l.row("row-" + strings.ReplaceAll(string(s), "_", "-"))
-	e.Queue = "reach-" + e.ID.String()
+	e.Queue, e.Input = "reach-"+e.ID.String(), []byte("\x01\x00{}")
 	l.enqueue(e)
 	if s == storage.Pending {
 		return l.get(e.ID)

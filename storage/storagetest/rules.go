@@ -66,6 +66,7 @@ var rules = map[string]string{
 	"Q6.4":   "steps that will never run are cancelled with a reason",
 	"Q6.5":   "retrying a failed step lets the steps behind it wait for it again",
 	"Q6.7":   "a step's delay counts from its activation",
+	"Q7.7":   "a change of keys rewrites what is stored only where it is asked to, and only what nobody changed meanwhile",
 	"Q9.15":  "failed means failed for good; success leaves no failed time",
 	"Q9.16":  "created, due, started (first attempt) and finished are separate instants",
 	"Q10.5":  "a delayed row is never delivered before its time",

@@ -60,6 +60,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 	group(t, "Forget", forgetRules, open)
 	group(t, "Schedule", scheduleRules, open)
 	group(t, "Keep", keepRules, open)
+	group(t, "Reseal", resealRules, open)
 	group(t, "Read", readRules, open)
 	group(t, "Wake", wakeRules, open)
 	t.Run("History", func(t *testing.T) { histories(t, open) })

@@ -16,7 +16,7 @@ func TestEveryCaseCitesKnownRules(t *testing.T) {
 	var cases []string
 	for _, group := range [][]rule{
 		setupRules, enqueueRules, claimRules, finishRules, flowRules, nextRules, undoRules, leaseRules, operateRules, keepRules, readRules,
-		pauseRules, forgetRules, scheduleRules, wakeRules, limitRules,
+		pauseRules, forgetRules, scheduleRules, wakeRules, limitRules, resealRules,
 	} {
 		for _, r := range group {
 			cases = append(cases, r.name)
