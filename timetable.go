@@ -59,7 +59,7 @@ func (s *Sequencer) bind(d *schedule) (*Sequencer, *boundSchedule, error) {
 	if err != nil || len(reg.problems) > 0 {
 		return nil, nil, err
 	}
-	row, on, err := s.tickRow(context.Background(), d, at) // New has none
+	row, on, err := s.tickRow(context.Background(), d, at)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -20,7 +20,7 @@ func newRekey(a *app) *cobra.Command {
 	c := &rekeyCommand{}
 	cmd := &cobra.Command{
 		Use:   "rekey",
-		Short: "Encrypt again, with the present key, what encrypted operations still need",
+		Short: "Encrypt again, with the present key, what is still needed",
 		Long: "Encrypts again what waits or runs, and what may be retried or rolled back, with the key that encrypts\n" +
 			"now. Workers go on meanwhile. It may be stopped and run again. --dry-run counts what each key is needed for:\n" +
 			"a key that is not listed may be dropped.",
