@@ -38,7 +38,7 @@ var places = []placeKind{sqlitePlaces, postgresPlaces, redisPlaces, mysqlPlaces}
 const dialTimeout = 5 * time.Second
 
 func newPlace(ctx context.Context, store string) (place, error) {
-	p := place{Store: store, Name: fmt.Sprintf("bench_%016x", rand.Uint64())}
+	p := place{Store: store, Name: fmt.Sprintf("test_%016x", rand.Uint64())}
 	address, err := p.kind().make(ctx, p.Name)
 	p.Address = address
 	return p, err

@@ -137,6 +137,7 @@ func TestACallerDoesNotWaitLongerThanItsContext(t *testing.T) {
 func TestThoseWhoTakeAtTheSameTimeShareACall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // guards calls
 		var calls [][]string
 		open := make(chan struct{})
 		g := gather.NewTakers(func(_ context.Context, requests []storage.TakeRequest) ([]storage.Taken, error) {
@@ -146,9 +147,12 @@ func TestThoseWhoTakeAtTheSameTimeShareACall(t *testing.T) {
 				names = append(names, r.Limits[0].Name)
 				answers[i].Used = []int{r.Limits[0].N}
 			}
+			mu.Lock()
 			calls = append(calls, names)
+			bad := len(calls) == 4
+			mu.Unlock()
 			<-open
-			if len(calls) == 4 {
+			if bad {
 				return nil, errBad
 			}
 			return answers, nil
