@@ -49,6 +49,8 @@ func (s *Sequencer) bindSchedules() error {
 
 // bind finds all that can be wrong with what a tick would dispatch. It answers nil
 // for an operation that is itself reported already.
+//
+//nolint:contextcheck,nolintlint // New, which is all that calls it, has no context; contextcheck reads this itself
 func (s *Sequencer) bind(d *schedule) (*Sequencer, *boundSchedule, error) {
 	at := d.when.Next(time.Now())
 	op, err := d.operation(at)

@@ -90,7 +90,7 @@ func (o *opener) Open(ctx context.Context, log *slog.Logger) (_ *cli.Opened, err
 	}); err != nil {
 		return nil, err
 	}
-	seq, err := sequencer.New(db.store, reg, cfg) //nolint:contextcheck // it takes none
+	seq, err := sequencer.New(db.store, reg, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ func (a *app) Open(ctx context.Context, log *slog.Logger) (*cli.Opened, error) {
 	}
 	reg := sequencer.NewRegistry()
 	register(reg, findAPI(a.api))
-	seq, err := sequencer.New(a.store, reg, sequencer.Config{ //nolint:contextcheck // it takes none
+	seq, err := sequencer.New(a.store, reg, sequencer.Config{
 		Migrations: source,
 		Logger:     log,
 		Observers:  []sequencer.Observer{a.observe},
