@@ -21,6 +21,7 @@ const (
 	ReasonWaits           ReasonKind = "waits"            // for others of its flow
 	ReasonScheduled       ReasonKind = "scheduled"        // due later
 	ReasonRetrying        ReasonKind = "retrying"         // it failed, and is due again later
+	ReasonHeld            ReasonKind = "held"             // middleware turned it away: a limit, a key that another has, an open circuit
 	ReasonQueuePaused     ReasonKind = "queue_paused"     // nobody may claim from its queue
 	ReasonOperationPaused ReasonKind = "operation_paused" // nobody may claim its operation
 	ReasonNoWorker        ReasonKind = "no_worker"        // nobody serves its queue
@@ -250,6 +251,13 @@ func few(names []string) string {
 		return strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), len(names)-shown)
+}
+
+// whyHeld tells what middleware turned its last delivery away for.
+func (a *Answer) whyHeld() {
+	if row := &a.Execution; row.Reason != "" {
+		a.add(Reason{Kind: ReasonHeld, At: row.DueAt, Text: "it was turned away, and is looked at again later: " + row.Reason})
+	}
 }
 
 // whyLater tells when it is due.

@@ -19,6 +19,7 @@ func (s *Sequencer) whyWaiting(ctx context.Context, a *Answer) error {
 	if err := s.whyBlocked(ctx, a); err != nil {
 		return err
 	}
+	a.whyHeld()
 	a.whyLater()
 	if err := s.whyNobody(ctx, a); err != nil {
 		return err

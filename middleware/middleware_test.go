@@ -240,6 +240,10 @@ func TestQ3_24_OverlappingMayBeDroppedAndSaysWhoHeldTheKeyOtherwise(t *testing.T
 					waits = row
 				}
 			}
+			why, err := l.Why(t.Context(), waits.ID.String())
+			if err != nil || len(why.Reasons) == 0 || why.Reasons[0].Kind != sequencer.ReasonHeld || !strings.Contains(why.Reasons[0].Text, holder.ID.String()) {
+				t.Errorf("why does it wait? %+v, %v; want the holder of its key", why, err)
+			}
 			if want := `key "call/7" is held by execution ` + holder.ID.String(); waits.State != storage.Pending || !strings.Contains(waits.Reason, want) {
 				t.Errorf("the one that waits is %s because %q, want pending because %s", waits.State, waits.Reason, want)
 			}
