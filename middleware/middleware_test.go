@@ -379,3 +379,22 @@ func TestQ3_30_OnlyARealSuccessClosesTheCircuit(t *testing.T) {
 		}
 	})
 }
+
+func TestQ3_13_SeveralLimitsOfOneLimiterHoldTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		limiter := sequencer.AllOf(sequencer.PerSecond(1), sequencer.PerMinute(3))
+		l := open(t, sequencer.Config{Limiters: map[string]sequencer.Limiter{"api": limiter}}, fine, sequencer.Use(middleware.RateLimited("api")))
+		l.dispatch(make([]call, 5)...)
+		l.work()
+		l.wantStates(map[storage.State]int{storage.Completed: 5})
+		if got := l.startedIn(0, time.Minute); got != 3 {
+			t.Errorf("%d starts in the first minute, want 3 (all: %v)", got, l.starts)
+		}
+		for i, at := range l.starts[1:] {
+			if gap := at - l.starts[i]; gap < time.Second {
+				t.Errorf("starts %s apart, want a second at least (all: %v)", gap, l.starts)
+			}
+		}
+	})
+}
