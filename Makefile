@@ -22,7 +22,7 @@ TESTSUM = $(GO) run ./scripts/testsum
 SERVICES = env=$$(scripts/services.sh env) && eval "$$env" && export SEQUENCER_TEST_REQUIRE=all
 
 # Directories of modules of their own, tested from here.
-MODULES = benchmarks,examples
+MODULES = benchmarks,examples,telemetry,dashboard/browsertest
 
 # The Go files of all modules, tracked or about to be, without those deleted and not yet committed; NUL after each.
 GOFILES = git ls-files -z --cached --others --exclude-standard -- '*.go' | \
@@ -65,9 +65,9 @@ race: ## look for rare failures: tests three times over, race detector (PKG=./in
 conformance: ## the suite that every backend must pass, by name
 	@$(SERVICES) && $(GO) test -race -count=1 -v -run Conformance ./storage/...
 
-# Without the race detector, under which (in "make test") fleets of workers have less to do; many tests wait for a lease.
+# Without the race detector, with which (in "make test") fleets of workers have less to do; many tests wait for a lease.
 crash: ## the tests that kill worker processes and look at what is left
-	@$(SERVICES) && $(TESTSUM) -count=1 -parallel=6 -run Crash ./...
+	@$(SERVICES) && $(TESTSUM) -count=1 -run Crash ./...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@found=$$(grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . || true); \
@@ -89,7 +89,7 @@ cover: ## coverage of all packages by all tests; coverage.html to look at
 
 lint: ## golangci-lint with .golangci.yml, all modules
 	$(TOOL) golangci-lint run
-	@for dir in benchmarks examples; do \
+	@for dir in benchmarks examples telemetry dashboard/browsertest; do \
 		if [ -f $$dir/go.mod ]; then echo "lint $$dir"; (cd $$dir && $(TOOL) golangci-lint run); fi; \
 	done
 

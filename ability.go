@@ -37,6 +37,8 @@ const (
 	abilityExecuteAt
 	abilityQueue
 	abilityMinBuild
+	abilityEstimate
+	abilityApprovedBy
 	abilityCount
 )
 
@@ -69,6 +71,8 @@ var abilities = [abilityCount]struct {
 	abilityExecuteAt:     {"ExecuteAt", reflect.TypeFor[func() time.Time](), ""},
 	abilityQueue:         {"Queue", reflect.TypeFor[func() string](), "OnQueue"},
 	abilityMinBuild:      {"MinBuild", reflect.TypeFor[func() int64](), "MinBuild"},
+	abilityEstimate:      {"Estimate", reflect.TypeFor[func(context.Context) (int64, error)](), "Estimate"},
+	abilityApprovedBy:    {"ApprovedBy", reflect.TypeFor[func() string](), "ApprovedBy"},
 }
 
 func (a ability) String() string { return abilities[a].method }
@@ -106,6 +110,8 @@ func abilityMethods(t reflect.Type) (m [abilityCount]reflect.Method) {
 	m[abilityExecuteAt], _ = t.MethodByName("ExecuteAt")
 	m[abilityQueue], _ = t.MethodByName("Queue")
 	m[abilityMinBuild], _ = t.MethodByName("MinBuild")
+	m[abilityEstimate], _ = t.MethodByName("Estimate")
+	m[abilityApprovedBy], _ = t.MethodByName("ApprovedBy")
 	return m
 }
 
@@ -263,8 +269,12 @@ func markOf(t reflect.Type) func(*registration) {
 		return func(r *registration) { r.allowedToFail = true }
 	case reflect.TypeFor[TxRequire]():
 		return func(r *registration) { r.txRequire = true }
+	case reflect.TypeFor[UniqueUntilStart]():
+		return func(r *registration) { r.untilStart = true }
 	case reflect.TypeFor[TxNever]():
 		return func(r *registration) { r.txNever = true }
+	case reflect.TypeFor[Rehearsable]():
+		return func(r *registration) { r.rehearsable = true }
 	}
 	return nil
 }

@@ -295,6 +295,8 @@ func (p *pointerOp) Environments() []string                      { return []stri
 func (p *pointerOp) ExecuteAt() time.Time                        { return time.Unix(7, 0) }
 func (p *pointerOp) Queue() string                               { return "high" }
 func (p *pointerOp) MinBuild() int64                             { return 9 }
+func (p *pointerOp) ApprovedBy() string                          { return "dba" }
+func (p *pointerOp) Estimate(context.Context) (int64, error)     { return 9, nil }
 
 var (
 	_ Retryable         = (*pointerOp)(nil)
@@ -311,6 +313,9 @@ var (
 	_ Scheduled         = (*pointerOp)(nil)
 	_ Queued            = (*pointerOp)(nil)
 	_ BuildBound        = (*pointerOp)(nil)
+	_ Estimable         = (*pointerOp)(nil)
+	_ NeedsApproval     = (*pointerOp)(nil)
+	_ NeedsApproval     = (*pointerOp)(nil)
 	_ RetriedFor        = (*retriedForOp)(nil)
 )
 

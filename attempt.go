@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,9 +26,13 @@ type session struct {
 	tasks int
 	errs  *errorLog
 	ended *endings
+	flows *flowWatch
 	disk  *disk                             // of a run
 	line  map[storage.ID]*storage.Execution // of a run: what alone comes after what, see lineOf
+	// Of a run with tasks that need approval: how long it waits for that; nil = for ever.
+	patience *patience
 
+	memories  *memories     // for hooks of attempts made here
 	abandoned *atomic.Int32 // counts handlers that ignored their end; of a worker
 }
 
@@ -85,17 +90,20 @@ func (l *endings) has(id storage.ID) bool {
 // attempts is the one pipeline, as the engine calls it: for deploy runs, workers,
 // synchronous execution and rollbacks alike (S6.1). Nothing else calls a handler.
 //
-// decode → environment → middleware → condition → before → handler → outcome →
-// commit (with the handler's transaction, if it asked for one) → events and hooks,
-// which can no longer change anything.
+// approval → decode → environment → middleware → condition → before → handler → outcome →
+// commit (with the handler's transaction, if it asked for one) → events, which can no
+// longer change anything. The hooks that follow an outcome are deliveries of their own.
 func (s *Sequencer) attempts(sess session) engine.Attempt {
-	return func(ctx context.Context, cancel context.CancelCauseFunc, e *storage.Execution, h *engine.Hand, next func() *storage.ClaimRequest) engine.Verdict {
+	return func(ctx context.Context, cancel context.CancelCauseFunc, e *storage.Execution, h *engine.Hand, next engine.Next) engine.Verdict {
 		a := &Attempt{
 			ID: e.ID.String(), Name: e.Name, Number: e.Attempts(), Tags: e.Tags, Undo: e.Kind == storage.Undo,
 			seq: s, exec: e, session: sess,
 		}
 		if !sess.run.IsZero() {
 			a.RunID = sess.run.String()
+		}
+		if e.Kind == storage.Hook {
+			return s.attemptHook(ctx, cancel, a, h, next)
 		}
 		if err := sess.disk.before(ctx, e); err != nil {
 			o, why := a.decide(ctx, ending{exec: a.exec, err: Fail(err)})
@@ -104,6 +112,19 @@ func (s *Sequencer) attempts(sess session) engine.Attempt {
 		if e.Kind == storage.Migration {
 			return s.attemptMigration(ctx, a, next)
 		}
+		if e.Kind == storage.Nested || e.Kind == storage.KindCallback {
+			if o, why, over := a.standIn(ctx); over {
+				return a.verdict(ctx, o, why, nil)
+			}
+		}
+		if wait, goesOn := a.gate(ctx); !goesOn {
+			return wait
+		}
+		if e.Overdue(time.Now()) {
+			o, why := a.decide(ctx, ending{exec: a.exec, overdue: true})
+			return a.verdict(ctx, o, why, nil)
+		}
+		defer a.unwatchFlows()
 		if park, why := a.prepare(ctx); why != nil {
 			return a.verdict(ctx, park, why, nil)
 		}
@@ -116,6 +137,17 @@ func (s *Sequencer) attempts(sess session) engine.Attempt {
 		end := a.run(ctx, cancel, h)
 		return a.conclude(ctx, end, began, next)
 	}
+}
+
+// standIn ends the row of a flow in another one that nothing in it can end, because
+// nothing is in it.
+func (a *Attempt) standIn(ctx context.Context) (o storage.Outcome, why error, over bool) { //nolint:revive // the error is part of the answer
+	p, err := readPolicy(a.exec.Policy)
+	if err == nil && !p.StandsIn {
+		return o, nil, false
+	}
+	o, why = a.decide(ctx, ending{exec: a.exec, err: Fail(err)})
+	return o, why, true
 }
 
 // prepare finds the registration. A row this build cannot run is parked, at no
@@ -196,19 +228,24 @@ func (a *Attempt) wait(ctx context.Context, h *engine.Hand, done <-chan error) e
 // it returns (Q2.11, Q2.12): the process has only so much room for such. A run goes
 // on without it.
 func (a *Attempt) abandon(ctx context.Context, done <-chan error) {
+	still := make(chan struct{})
+	a.still = still
 	count := a.session.abandoned
 	if count == nil {
+		go func() {
+			<-done //nolint:errcheck // what it returns comes too late
+			close(still)
+		}()
 		return
 	}
 	count.Add(1)
-	lingers := make(chan struct{})
-	a.lingers = lingers
+	a.lingers = still
 	locks := a.takeLocks()
 	go func() {
 		err := <-done
 		a.unlock(context.WithoutCancel(ctx), locks)
 		count.Add(-1)
-		close(lingers)
+		close(still)
 		a.seq.cfg.Logger.WarnContext(ctx, "abandoned handler finished", keyOperation, a.Name, keyExecution, a.ID, keyError, a.conceal(err))
 	}()
 }
@@ -253,12 +290,18 @@ func (a *Attempt) decode(ctx context.Context) error {
 // invoke calls the middleware chain, or the rollback.
 func (a *Attempt) invoke(ctx context.Context, cancel context.CancelCauseFunc) error {
 	op := a.Operation
+	if a.exec.Kind == storage.Hook {
+		return a.callHook(ctx, cancel)
+	}
 	if a.Undo {
 		undo := a.reg.rollback(op)
 		if undo == nil {
 			return Fail(ErrNotRollbackable)
 		}
 		return a.handle(ctx, cancel, undo)
+	}
+	if err := a.takeKey(ctx); err != nil {
+		return err
 	}
 	list, declared, err := a.reg.environments(op)
 	if err != nil {
@@ -282,6 +325,9 @@ func (a *Attempt) invoke(ctx context.Context, cancel context.CancelCauseFunc) er
 // core is the innermost handler: condition, before hook, operation.
 func (a *Attempt) core(ctx context.Context, cancel context.CancelCauseFunc) error {
 	a.start()
+	if err := a.begun(ctx); err != nil {
+		return err
+	}
 	op := a.Operation
 	if should := a.reg.condition(op); should != nil {
 		ok, err := should(ctx)
@@ -303,7 +349,7 @@ func (a *Attempt) core(ctx context.Context, cancel context.CancelCauseFunc) erro
 // handle calls the operation under its timeout, which covers the handler alone (Q2.3).
 func (a *Attempt) handle(ctx context.Context, cancel context.CancelCauseFunc, fn func(context.Context) error) error {
 	a.start()
-	p, err := readPolicy(a.exec.Policy)
+	p, err := a.policy()
 	if err != nil {
 		return Fail(err)
 	}
@@ -314,16 +360,47 @@ func (a *Attempt) handle(ctx context.Context, cancel context.CancelCauseFunc, fn
 	return fn(ctx)
 }
 
+// policy is what was frozen at dispatch.
+func (a *Attempt) policy() (policy, error) {
+	if len(a.exec.Policy) == 0 || a.exec.Kind == storage.Hook { // a hook's is of another kind
+		return policy{}, nil
+	}
+	return a.reg.policies.of(a.exec.Policy, parsePolicy)
+}
+
+// Carried is what [Config.Carry] had the execution take along when it was dispatched, "" for
+// nothing. A retry, a rollback and a callback have what the first dispatch gave.
+func (a *Attempt) Carried() string {
+	if a.exec == nil {
+		return ""
+	}
+	p, err := a.policy()
+	if err != nil { // it fails the attempt elsewhere
+		return ""
+	}
+	return p.Carried
+}
+
+// ErrorText is what may be told of an error of this attempt outside of it, such as on a trace:
+// the text that logs have, redacted ([Config.Redact]), and of an [Encrypted] operation's the
+// kind alone ([ConcealedError]).
+func (a *Attempt) ErrorText(err error) string {
+	if err == nil || a.exec == nil {
+		return ""
+	}
+	return a.seq.redact(a.conceal(err).Error())
+}
+
 // conclude decides the outcome and commits it with the handler's transaction if
 // there is one; otherwise the engine records it with the next batch.
-func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, next func() *storage.ClaimRequest) engine.Verdict {
+func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, next engine.Next) engine.Verdict {
 	end.ran = time.Since(began)
 	end.left = time.Until(a.exec.DeadlineAt)
 	if elsewhere, ok := errors.AsType[elsewhereSkip](end.err); ok {
 		end.env = elsewhere.environment
 	}
 	var err error
-	if end.policy, err = readPolicy(a.exec.Policy); err != nil {
+	if end.policy, err = a.policy(); err != nil {
 		end.policy = policy{}
 	}
 	o, why := a.decide(ctx, end)
@@ -346,7 +423,9 @@ func (a *Attempt) conclude(ctx context.Context, end ending, began time.Time, nex
 	case leaseOver(err):
 		return a.lostVerdict(ctx, err)
 	}
-	// S7.9: a commit error is a failed attempt, never a completed one.
+	// S7.9: a commit error is a failed attempt, never a completed one. What the database
+	// undid of its own accord is no error of the handler's.
+	a.undone = errors.Is(err, storage.ErrConflict)
 	end.err, end.result = a.conceal(fmt.Errorf("commit: %w", errors.Join(err, end.cause))), nil
 	o, why = a.decide(ctx, end)
 	return a.verdict(ctx, o, why, nil)
@@ -363,8 +442,8 @@ func (a *Attempt) commits(o storage.Outcome, err error) bool {
 // errFenced: the row is no longer this worker's; nothing may be written.
 var errFenced = fmt.Errorf("%w: the execution was given to another worker", ErrLeaseLost)
 
-func (a *Attempt) commit(ctx context.Context, owned storage.OwnedTx, o storage.Outcome, next func() *storage.ClaimRequest) (storage.Finished, error) {
-	wrote, err := a.seq.tx.FinishTx(ctx, owned, a.finish(o, next()))
+func (a *Attempt) commit(ctx context.Context, owned storage.OwnedTx, o storage.Outcome, next engine.Next) (storage.Finished, error) {
+	wrote, err := a.seq.tx.FinishTx(ctx, owned, a.finish(o, next(o.Hook != nil)))
 	if err == nil && !wrote.Applied[0] {
 		err = errFenced
 	}
@@ -388,7 +467,7 @@ func leaseOver(err error) bool { return errors.Is(err, ErrLeaseLost) && !errors.
 
 func (a *Attempt) lostVerdict(ctx context.Context, err error) engine.Verdict {
 	a.session.errs.set(a.exec.ID, err)
-	return engine.Verdict{Lost: err, Lingers: a.lingers, After: func(bool) {
+	return engine.Verdict{Lost: err, Lingers: a.lingers, After: func(*storage.Outcome) {
 		a.seq.emit(ctx, a.event(EventFenced, func(e *Event) { e.Err = err }))
 	}}
 }
@@ -396,14 +475,30 @@ func (a *Attempt) lostVerdict(ctx context.Context, err error) engine.Verdict {
 // decide asks the pure step, and completes its outcome with what the ledger keeps
 // of progress and failure.
 func (a *Attempt) decide(ctx context.Context, end ending) (storage.Outcome, error) {
+	end.undone = a.undone
 	o, why := decide(end)
+	if a.exec.Kind == storage.Hook {
+		o, why = decideHook(end)
+	}
+	if a.hasAdvanced() {
+		o.Losses = 0
+	}
+	if o.Hook = a.seq.hookOf(a.exec, &o); o.Hook != nil {
+		if o.Hook.WorkerID = a.session.worker(); a.reg != nil && a.Operation == nil { // it was not decoded here
+			a.uncalled(ctx, o.Hook.Method, why)
+			o.Hook = nil
+		}
+	}
 	o.Of = a.exec
-	o.Unlock = a.held()
+	o.Unlock, o.Watched = a.held(), a.seq.watched(a.exec)
 	o.Progress = a.lastProgress()
+	if adds := a.takeAdditions(); o.State == storage.Completed {
+		o.Adds = adds
+	}
 	if o.Failure == nil {
 		return o, why
 	}
-	if a.seq.cfg.DisableErrorRecords {
+	if a.seq.cfg.DisableErrorRecords && !kept(a.exec, &o) {
 		o.Failure = nil
 		return o, why
 	}
@@ -416,58 +511,45 @@ func (a *Attempt) decide(ctx context.Context, end ending) (storage.Outcome, erro
 	return o, why
 }
 
-// verdict is what the engine gets. After the outcome is durable come the event and
-// the hooks; an error in a hook is logged and changes nothing (S17.4, S17.5).
+// kept reports whether the attempt log needs a failure whatever the configuration: by a
+// rejection and by the end of what was approved it tells which answers have served.
+func kept(e *storage.Execution, o *storage.Outcome) bool {
+	return o.Failure.Outcome == outcomeRejected || o.State.Over() && bytes.Contains(e.Policy, approverMark)
+}
+
+// verdict is what the engine gets. After the outcome is durable comes the event, then
+// the hook (Q9.21).
 func (a *Attempt) verdict(ctx context.Context, o storage.Outcome, err error, wrote *storage.Finished) engine.Verdict {
+	if a.exec.Kind == storage.Hook {
+		return a.hookVerdict(ctx, o, err, wrote)
+	}
 	a.session.errs.set(a.exec.ID, err)
-	return engine.Verdict{Outcome: o, Finished: wrote, Lingers: a.lingers, After: func(applied bool) {
-		if !applied {
+	hook := o.Hook // the outcome itself would stay in memory with the function
+	a.session.memories.keep(hook, known{err, a.still})
+	return engine.Verdict{Outcome: o, Finished: wrote, Lingers: a.lingers, After: func(became *storage.Outcome) {
+		if became == nil {
+			if hook != nil {
+				a.session.memories.take(hook.ID)
+			}
 			a.seq.emit(ctx, a.event(EventFenced, func(e *Event) { e.Err = err }))
 			return
 		}
-		if o.State.Over() {
+		if became.State.Over() {
 			a.session.ended.add(a.exec.ID)
+			a.seq.freeElsewhere(ctx, a.exec)
 		}
 		if err := a.session.disk.after(ctx); err != nil { // the run will say so too, at its end
 			a.seq.cfg.Logger.ErrorContext(ctx, "the disk does not keep up", keyError, err)
 		}
-		if kind := a.outcomeKind(&o, err); a.seq.heard(ctx, kind) {
-			a.seq.emit(ctx, a.outcomeEvent(kind, &o, err))
+		if kind := a.outcomeKind(became, err); a.seq.heard(ctx, kind) {
+			a.seq.emit(ctx, a.outcomeEvent(kind, became, err))
 		}
-		a.hooks(ctx, o, err)
 	}}
-}
-
-// hooks calls after or failed, for an operation whose execution is over.
-func (a *Attempt) hooks(ctx context.Context, o storage.Outcome, cause error) {
-	if a.Undo || a.reg == nil {
-		return
-	}
-	if a.Operation == nil {
-		if a.reg.has(abilityFailed) && o.State == storage.Failed {
-			a.seq.cfg.Logger.WarnContext(ctx, "failed hook is not called: there is no input to call it with",
-				keyOperation, a.Name, keyExecution, a.ID, keyError, cause)
-		}
-		return
-	}
-	var hook func(context.Context) error
-	if o.State == storage.Completed {
-		hook = a.reg.after(a.Operation)
-	} else if failed := a.reg.failed(a.Operation); failed != nil && o.State == storage.Failed {
-		hook = func(ctx context.Context) error { return failed(ctx, revealed(cause)) }
-	}
-	if hook == nil {
-		return
-	}
-	hctx := withScope(context.WithoutCancel(ctx), &scope{attempt: a, tx: &attemptTx{deny: fmt.Errorf("%w: the attempt is over", ErrNoTx)}})
-	if err := guarded(func() error { return hook(hctx) }); err != nil {
-		a.seq.cfg.Logger.ErrorContext(ctx, "hook failed", keyOperation, a.Name, keyExecution, a.ID, keyState, o.State, keyError, a.conceal(err))
-	}
 }
 
 // attemptMigration applies one migration. Where it runs in a transaction of the
 // ledger's database, its outcome, and the claim of what comes next, commit with it.
-func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func() *storage.ClaimRequest) engine.Verdict {
+func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next engine.Next) engine.Verdict {
 	s.emit(ctx, a.event(EventStarted, nil))
 	began := time.Now()
 	version, err := strconv.ParseInt(string(a.exec.Input), 10, 64)
@@ -476,11 +558,11 @@ func (s *Sequencer) attemptMigration(ctx context.Context, a *Attempt, next func(
 		err = guarded(func() error {
 			return s.cfg.Migrations.Apply(ctx, version, func(ctx context.Context, tx storage.Tx) error {
 				o, _ := a.decide(ctx, ending{exec: a.exec, ran: time.Since(began)})
-				w, err := s.tx.FinishTx(ctx, tx, a.finish(o, next()))
+				w, err := s.tx.FinishTx(ctx, tx, a.finish(o, next(o.Hook != nil)))
 				if err == nil && !w.Applied[0] {
 					err = errFenced
 				}
-				wrote = &w
+				wrote, a.undone = &w, errors.Is(err, storage.ErrConflict)
 				return err
 			})
 		})

@@ -59,10 +59,17 @@ func (a *Attempt) lastProgress() *storage.Progress {
 	return a.progress
 }
 
-func (a *Attempt) setCheckpoint(data []byte) {
+func (a *Attempt) setCheckpoint(c checkpoint) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.exec.Checkpoint = data
+	a.exec.Checkpoint, a.advanced = c.data, a.advanced || c.moved
+}
+
+// hasAdvanced reports whether a cursor has moved, so that losses before it are over.
+func (a *Attempt) hasAdvanced() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.advanced
 }
 
 func (a *Attempt) lastCheckpoint() []byte {
@@ -76,6 +83,7 @@ func (a *Attempt) event(kind EventKind, fill func(*Event)) Event {
 	e := Event{
 		Kind: kind, Method: a.exec.Method, RunID: a.RunID, ID: a.ID, Name: a.Name, Operation: a.exec.Kind,
 		Attempt: a.Number, State: storage.Running, Position: a.exec.Position, Tasks: a.session.tasks, Tags: a.Tags,
+		Allowed: a.exec.AllowedToFail,
 	}
 	if fill != nil {
 		fill(&e)
@@ -96,6 +104,8 @@ func (a *Attempt) outcomeKind(o *storage.Outcome, err error) EventKind {
 		return EventRolledBack
 	case a.Undo && o.State == storage.Failed:
 		return EventUndoFailed
+	case o.State == storage.Pending && a.undone:
+		return EventRetrying
 	case o.State == storage.Pending && (o.Excuse || !IsFailure(err)):
 		return EventReleased
 	default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -325,6 +326,55 @@ func TestAShutdownInTheMiddleOfWhatMustNotBeRepeatedUnseenWaitsForAPerson(t *tes
 		}
 		if _, err := l.process(sequencer.RunOptions{}); !errors.Is(err, sequencer.ErrInterrupted) || !strings.Contains(err.Error(), first) {
 			t.Errorf("the next run: %v, want a refusal naming %s", err, first)
+		}
+	})
+}
+
+// What travels with an execution is what the context of its dispatch says, for each attempt
+// and on every path, and too much of it is refused there.
+func TestAnExecutionTakesAlongWhatItsDispatchCarried(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	onFlows(t, func(t *testing.T, l *lab) {
+		l.cfg.Carry = func(ctx context.Context) string {
+			text, _ := ctx.Value(key{}).(string)
+			return text
+		}
+		var mu sync.Mutex
+		got := map[string]int{}
+		l.cfg.Middleware = []sequencer.Middleware{sequencer.MiddlewareFunc(func(next sequencer.Handler) sequencer.Handler {
+			return func(ctx context.Context, a *sequencer.Attempt) error {
+				mu.Lock()
+				got[a.Name+" "+a.Carried()]++
+				mu.Unlock()
+				return next(ctx, a)
+			}
+		})}
+		sequencer.RegisterFunc(l.reg, "twice", func(ctx context.Context) error {
+			if sequencer.Current(ctx).Number == 1 {
+				return errBoom
+			}
+			return nil
+		}, sequencer.Tries(2))
+		sequencer.RegisterFunc(l.reg, "then", func(context.Context) error { return nil })
+		l.open()
+		ctx := context.WithValue(t.Context(), key{}, "trace-1")
+		if _, err := l.Batch(sequencer.Named("twice", nil)).Then(sequencer.Named("then", nil)).Dispatch(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Dispatch(t.Context(), sequencer.Named("then", nil)); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Work(t.Context(), sequencer.WorkerConfig{StopWhenEmpty: true}); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]int{"twice trace-1": 2, "then trace-1": 1, "then ": 1}
+		if !maps.Equal(got, want) {
+			t.Errorf("the attempts had %v, want %v", got, want)
+		}
+		long := context.WithValue(t.Context(), key{}, strings.Repeat("x", sequencer.MaxCarried+1))
+		if _, err := l.Dispatch(long, sequencer.Named("then", nil)); err == nil || !strings.Contains(err.Error(), "Config.Carry") {
+			t.Errorf("too much was taken along: %v", err)
 		}
 	})
 }

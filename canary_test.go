@@ -3,28 +3,21 @@ package sequencer_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/cli"
-	"github.com/gosequencer/sequencer/internal/testdb"
 	"github.com/gosequencer/sequencer/middleware"
 	"github.com/gosequencer/sequencer/seal"
 	"github.com/gosequencer/sequencer/storage"
-	"github.com/gosequencer/sequencer/storage/memory"
-	"github.com/gosequencer/sequencer/storage/postgres"
-	"github.com/gosequencer/sequencer/storage/sqlite"
 )
 
 // canary is the secret that must be found nowhere.
@@ -262,78 +255,6 @@ func wantRevealed(t *testing.T, l *lab, attempts []storage.Attempt, secret bool)
 	if n < 5 || !undo {
 		t.Errorf("Q7.4: %d messages of %d were revealed, want those of handlers and of the rollback (%v)", n, len(attempts), undo)
 	}
-}
-
-// onAll runs a test on every kind of store, with a way to dump what it holds.
-func onAll(t *testing.T, test func(t *testing.T, store storage.Store, dump func() string)) {
-	t.Helper()
-	t.Run("memory", func(t *testing.T) {
-		t.Parallel()
-		test(t, memory.New(), func() string { return "" })
-	})
-	t.Run("sqlite", func(t *testing.T) {
-		t.Parallel()
-		path := testdb.SQLite(t)
-		store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = store.Close() })
-		test(t, store, func() string {
-			var all []byte
-			for _, end := range []string{"", "-wal"} {
-				raw, err := os.ReadFile(path + end)
-				if err != nil && end == "" {
-					t.Fatal(err)
-				}
-				all = append(all, raw...)
-			}
-			return string(all)
-		})
-	})
-	t.Run("postgres", func(t *testing.T) {
-		t.Parallel()
-		store, err := postgres.Open(t.Context(), testdb.Postgres(t), postgres.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = store.Close() })
-		test(t, store, func() string { return dumpPostgres(t, store.DB()) })
-	})
-}
-
-func dumpPostgres(t *testing.T, db *sql.DB) string {
-	t.Helper()
-	texts := func(query string) []string {
-		rows, err := db.QueryContext(t.Context(), query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer rows.Close()
-		var all []string
-		for rows.Next() {
-			var text string
-			if err := rows.Scan(&text); err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, text)
-		}
-		if err := rows.Err(); err != nil {
-			t.Fatal(err)
-		}
-		return all
-	}
-	tables := texts("SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()")
-	if !slices.Contains(tables, "sequencer_history") {
-		t.Fatalf("the schema holds %v", tables)
-	}
-	var dump strings.Builder
-	for _, table := range tables {
-		for _, row := range texts("SELECT x::text FROM " + table + " x") {
-			dump.WriteString(row + "\n")
-		}
-	}
-	return dump.String()
 }
 
 func TestTheInputOfAnEncryptedOperationIsSeenNowhere(t *testing.T) {

@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,8 @@ const (
 	DefaultPoll          = 250 * time.Millisecond
 	DefaultWaitLock      = 60 * time.Second
 	DefaultSlots         = 4
+	// MaxCarried bounds what Config.Carry answers, in bytes.
+	MaxCarried = 512
 )
 
 // OutOfOrder says what a run does with something older than what is applied.
@@ -45,6 +48,10 @@ type Config struct {
 	Environment string
 	// Guards are asked in order before anything is executed or rolled back.
 	Guards []Guard
+	// MayApprove is asked before an approval is answered, by Approve or Reject, with the
+	// actor that the ledger would show; its error refuses. Nil lets everybody. It binds who
+	// comes through this Sequencer: whoever can write to the ledger can answer without it.
+	MayApprove func(ctx context.Context, actor string, a Approval) error
 	// Limiters are what attempts share across machines, by the names that
 	// middleware.RateLimited knows them by.
 	Limiters map[string]Limiter
@@ -55,8 +62,12 @@ type Config struct {
 	Sealer Sealer
 	// Observers hear every event.
 	Observers []Observer
+	// Carry, when set, is asked at dispatch what an execution is to take along from there to
+	// its attempts ([Attempt.Carried]), such as the identity of a trace: at most MaxCarried
+	// bytes of UTF-8 text, which stand in the ledger in clear; "" = nothing.
+	Carry func(ctx context.Context) string
 	// Recorder, when set, receives operations instead of the store: nothing runs,
-	// nothing is written.
+	// nothing is written. Package sequencertest has one.
 	Recorder Recorder
 	// Orchestrator arranges runs; default Sequential().
 	Orchestrator Orchestrator
@@ -90,18 +101,28 @@ type Config struct {
 	// TimeoutGrace is how long a cancelled handler may take to return before it is
 	// abandoned; default DefaultTimeoutGrace.
 	TimeoutGrace time.Duration
+	// WatchedTags have statistics of their own, by operation and ending: see TagStats.
+	// Tags are not watched unless they stand here, because a tag made from input may have
+	// any number of values; at most MaxWatchedTags. Every process on the ledger should
+	// have the same.
+	WatchedTags []string
 	// Retention is how long history is kept; workers delete what is older.
 	Retention Retention
 	// Poll is the longest an idle worker sleeps between looks; default DefaultPoll.
 	Poll time.Duration
 	// DisableErrorRecords keeps attempts' errors out of the ledger; they are still
-	// logged and the state is still failed (S30.2).
+	// logged and the state is still failed (S30.2). How an operation ended that somebody had
+	// to approve is kept: it tells whether the approval has served.
 	DisableErrorRecords bool
 	// Redact, when set, is applied to error text before it is stored or logged.
 	Redact func(string) string
 }
 
-// Recorder receives what would have been executed or queued.
+// Recorder receives what would have been executed or queued, in order and as it was
+// handed over. What its environment or its condition would skip is not recorded
+// (S33.5): the condition is asked of a fresh value with the same input, and one that
+// fails is none that says no. A Recorder that has the method RecordsAll() bool, and
+// answers true, gets these too. Methods may be called concurrently.
 type Recorder interface {
 	Record(name string, op Operation)
 }
@@ -172,7 +193,7 @@ func (c *Config) normalize() error {
 			bad("Connections["+name+"]", "nil", "a store")
 		}
 	}
-	problems = append(problems, c.checkLimiters(), c.checkSealer())
+	problems = append(problems, c.checkLimiters(), c.checkSealer(), c.checkWatched())
 	for i, g := range c.Guards {
 		if g == nil {
 			bad(fmt.Sprintf("Guards[%d]", i), "nil", "a guard")

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -56,9 +58,21 @@ func (nobody) Dispatch(context.Context, Operation, ...DispatchOption) (Receipt, 
 	return Receipt{}, errNoSequencer
 }
 
+func (nobody) Defer(context.Context, Operation, time.Time, ...DispatchOption) (Receipt, error) {
+	return Receipt{}, errNoSequencer
+}
+
 func (nobody) DispatchAll(context.Context, ...Operation) ([]Receipt, error) {
 	return nil, errNoSequencer
 }
+
+func (nobody) Batch(members ...Operation) *Batch { return newBatch(nobody{}, members) }
+
+func (nobody) Chain(members ...Operation) *Chain { return newChain(nobody{}, members) }
+
+func (nobody) dispatchFlow(context.Context, *draft) (*Flow, error) { return nil, errNoSequencer }
+
+func (nobody) place() (*Sequencer, storage.Tx) { return nil, nil }
 
 // Log is the sequencer's logger with the attempt's identity; outside an attempt
 // slog.Default().
@@ -84,53 +98,6 @@ func Progress(ctx context.Context, done, total int64) {
 	a.seq.emit(ctx, a.event(EventProgress, func(e *Event) { e.Done, e.Total = done, total }))
 }
 
-// Resume reads the last checkpoint of this execution into cursor and reports
-// whether there was one.
-func Resume(ctx context.Context, cursor any) (bool, error) {
-	a := Current(ctx)
-	if a.seq == nil {
-		return false, nil
-	}
-	data := a.lastCheckpoint()
-	if data == nil {
-		return false, nil
-	}
-	data, err := a.open(ctx, a.exec, storage.FieldCheckpoint, data)
-	if err != nil {
-		return false, err
-	}
-	if err := json.Unmarshal(data, cursor); err != nil {
-		return false, fmt.Errorf("checkpoint of %s: %w", a.Name, err)
-	}
-	return true, nil
-}
-
-// Checkpoint saves a cursor that Resume reads in a later attempt. Inside a
-// transaction of ctx it commits with it, otherwise at once.
-func Checkpoint(ctx context.Context, cursor any) error {
-	sc := scopeOf(ctx)
-	if sc == nil {
-		return nil
-	}
-	a := sc.attempt
-	data, err := a.encode(ctx, storage.FieldCheckpoint, cursor)
-	if err != nil {
-		return err
-	}
-	r := storage.CheckpointRequest{Worker: a.session.worker(), ID: a.exec.ID, Delivery: a.exec.Delivery, Data: data}
-	if tx := sc.tx.open(); tx != nil {
-		if err = a.seq.tx.CheckpointTx(ctx, tx, r); err == nil {
-			sc.tx.keep(data)
-		}
-	} else if err = a.seq.store.Checkpoint(ctx, r); err == nil {
-		a.setCheckpoint(data)
-	}
-	if err != nil {
-		return fmt.Errorf("checkpoint of %s: %w", a.Name, err)
-	}
-	return nil
-}
-
 // SetResult keeps a value with the execution. It is stored with the outcome, and
 // is what a rollback reads with ResultOf(ctx, "").
 func SetResult(ctx context.Context, v any) error {
@@ -146,8 +113,11 @@ func SetResult(ctx context.Context, v any) error {
 	return nil
 }
 
-// ResultOf reads what another member of this flow kept with SetResult. In a
-// Rollback the name "" means the execution that is being undone.
+// ResultOf reads what another member of this flow kept with SetResult, or else one of
+// a flow that this one is inside of. It is there once that member has completed, so
+// read what this execution comes after: an earlier step, or a member whose batch or
+// chain this is a callback of. A member has its operation's name, or what [As] says.
+// In a Rollback the name "" means the execution that is being undone.
 func ResultOf[T any](ctx context.Context, member string) (T, error) {
 	var v T
 	a := Current(ctx)
@@ -165,34 +135,80 @@ func (a *Attempt) resultOf(ctx context.Context, member string) ([]byte, error) {
 	if a.seq == nil {
 		return nil, fmt.Errorf("result of %q: outside an attempt", member)
 	}
+	row := a.exec
+	if row.Kind == storage.Hook {
+		target, err := a.target(ctx)
+		if err != nil {
+			return nil, err
+		}
+		row = &target
+	}
 	if member == "" {
-		if a.exec.Result == nil {
+		if row.Result == nil {
 			return nil, fmt.Errorf("%s kept no result", a.Name)
 		}
-		return a.open(ctx, a.exec, storage.FieldResult, a.exec.Result)
+		return a.open(ctx, row, storage.FieldResult, row.Result)
 	}
-	if a.exec.FlowID.IsZero() {
+	if row.FlowID.IsZero() {
 		return nil, fmt.Errorf("result of %s: this execution belongs to no flow", member)
 	}
-	rows, err := a.seq.store.Executions(ctx, storage.Filter{FlowID: a.exec.FlowID, Member: member})
+	found, err := a.seq.memberOf(ctx, row.FlowID, member)
 	if err != nil {
 		return nil, err
 	}
-	for _, row := range rows {
-		if row.Kind != storage.Undo && row.Result != nil {
-			return a.open(ctx, &row, storage.FieldResult, row.Result)
+	if found == nil { // perhaps a member of what this flow is inside of
+		p, err := a.place(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for p = p.outer; p != nil && found == nil; p = p.outer {
+			if found, err = a.seq.memberOf(ctx, p.id, member); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return nil, fmt.Errorf("member %s of this flow kept no result", member)
+	switch {
+	case found == nil:
+		return nil, fmt.Errorf("result of %s: this flow has no member of that name", member)
+	case !found.State.Over():
+		return nil, fmt.Errorf("result of %s: it is %s: read what this execution comes after", member, found.State)
+	case found.Result == nil:
+		return nil, fmt.Errorf("member %s of this flow kept no result", member)
+	}
+	return a.open(ctx, found, storage.FieldResult, found.Result)
 }
 
-// encode makes the stored form of a cursor or result, within the size limit.
+// memberOf is the member of a flow that has a name, nil if there is none.
+func (s *Sequencer) memberOf(ctx context.Context, flow storage.ID, member string) (*storage.Execution, error) {
+	rows, err := s.store.Executions(ctx, storage.Filter{FlowID: flow, Member: member})
+	if err != nil {
+		return nil, err
+	}
+	rows = slices.DeleteFunc(rows, func(row storage.Execution) bool {
+		return row.Kind == storage.Undo || row.Kind == storage.KindCallback || row.Kind == storage.Nested
+	})
+	switch len(rows) {
+	case 0:
+		return nil, nil //nolint:nilnil // there is none
+	case 1:
+		return &rows[0], nil
+	}
+	return nil, fmt.Errorf("result of %s: several members of this flow have that name: name them apart with As", member)
+}
+
+// encode makes the stored form of a result.
 func (a *Attempt) encode(ctx context.Context, what storage.Field, v any) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: %w", what, a.Name, err)
 	}
+	return a.stored(ctx, what, data)
+}
+
+// stored seals data where that is asked for, and keeps it within the size limit.
+func (a *Attempt) stored(ctx context.Context, what storage.Field, data []byte) ([]byte, error) {
 	if a.secret() {
+		var err error
 		if data, err = a.seq.seal(ctx, a.exec, what, data); err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,8 +20,14 @@ import (
 type Dispatcher interface {
 	// Dispatch stores the operation; it runs when a worker gets to it.
 	Dispatch(ctx context.Context, op Operation, opts ...DispatchOption) (Receipt, error)
+	// Defer stores the operation to run once at a time.
+	Defer(ctx context.Context, op Operation, at time.Time, opts ...DispatchOption) (Receipt, error)
 	// DispatchAll stores several in one write: all, or on error none.
 	DispatchAll(ctx context.Context, ops ...Operation) ([]Receipt, error)
+	// Batch begins a batch of these; nil ones are left out. Its Dispatch stores it.
+	Batch(members ...Operation) *Batch
+	// Chain begins a chain of these steps; nil ones are left out. Its Dispatch stores it.
+	Chain(members ...Operation) *Chain
 }
 
 // Receipt tells what became of a dispatch. A duplicate is no error: nothing was
@@ -46,12 +53,27 @@ func (s *Sequencer) Dispatch(ctx context.Context, op Operation, opts ...Dispatch
 
 // DispatchAll stores several operations in one write.
 func (s *Sequencer) DispatchAll(ctx context.Context, ops ...Operation) ([]Receipt, error) {
-	var tx storage.Tx
-	if sc := scopeOf(ctx); sc != nil && sc.attempt.seq == s {
-		tx = sc.tx.open()
-	}
-	return s.enqueue(ctx, tx, ops)
+	return s.enqueue(ctx, s.joined(ctx), ops, nil)
 }
+
+// joined is the open transaction of the attempt that ctx belongs to, if it is this
+// sequencer's; else nil.
+func (s *Sequencer) joined(ctx context.Context) storage.Tx {
+	if sc := scopeOf(ctx); sc != nil && sc.attempt.seq == s {
+		return sc.tx.open()
+	}
+	return nil
+}
+
+// Batch begins a batch of members; nil ones are left out. Its Dispatch stores it,
+// inside an attempt in the attempt's open transaction.
+func (s *Sequencer) Batch(members ...Operation) *Batch { return newBatch(s, members) }
+
+// Chain begins a chain of members; nil ones are left out. Its Dispatch stores it,
+// inside an attempt in the attempt's open transaction.
+func (s *Sequencer) Chain(members ...Operation) *Chain { return newChain(s, members) }
+
+func (s *Sequencer) place() (*Sequencer, storage.Tx) { return s, nil }
 
 // In returns a Dispatcher whose work exists if and only if the caller's
 // transaction commits. tx comes from the backend's package, as in
@@ -75,8 +97,14 @@ func (d inTx) DispatchAll(ctx context.Context, ops ...Operation) ([]Receipt, err
 	if isNilTx(d.tx) {
 		return nil, fmt.Errorf("dispatch in a transaction: %w: it is nil", ErrNoTx)
 	}
-	return d.s.enqueue(ctx, d.tx, ops)
+	return d.s.enqueue(ctx, d.tx, ops, nil)
 }
+
+func (d inTx) Batch(members ...Operation) *Batch { return newBatch(d, members) }
+
+func (d inTx) Chain(members ...Operation) *Chain { return newChain(d, members) }
+
+func (d inTx) place() (*Sequencer, storage.Tx) { return d.s, d.tx }
 
 // isNilTx finds a transaction that was never begun also inside what a backend's
 // package has made of it.
@@ -88,7 +116,7 @@ func isNilTx(tx storage.Tx) bool {
 	return !native.IsValid() || native.Kind() == reflect.Pointer && native.IsNil()
 }
 
-func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation) ([]Receipt, error) {
+func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation, audit *storage.AuditEntry) ([]Receipt, error) {
 	rows := make([]storage.Execution, len(ops))
 	to := s
 	for i, op := range ops {
@@ -103,31 +131,47 @@ func (s *Sequencer) enqueue(ctx context.Context, tx storage.Tx, ops []Operation)
 		}
 		rows[i] = row
 	}
-	if to != s {
-		if tx != nil {
-			return nil, fmt.Errorf("dispatch of %s: %w: the transaction is on connection %s, the work goes to %s",
-				rows[0].Name, storage.ErrForeignTx, s.connection, to.connection)
+	if len(rows) > 0 {
+		var err error
+		if s, err = s.reach(to, tx, rows[0].Name); err != nil {
+			return nil, err
 		}
-		s = to
 	}
 	if s.cfg.Recorder != nil {
-		return s.record(ops, rows)
+		return s.record(ctx, ops, rows)
 	}
-	r := storage.EnqueueRequest{Executions: rows}
-	var done storage.Enqueued
-	var err error
-	switch {
-	case tx == nil:
-		done, err = s.store.Enqueue(ctx, r)
-	case s.tx == nil:
-		err = fmt.Errorf("%w: a %s ledger cannot join one", storage.ErrForeignTx, s.store.Name())
-	default:
-		done, err = s.tx.EnqueueTx(ctx, tx, r)
+	for i := range rows {
+		if rows[i].Member != "" {
+			return nil, fmt.Errorf("dispatch of %s: As(%q) names a member of a batch or chain: leave it out", rows[i].Name, rows[i].Member)
+		}
 	}
+	receipts, err := s.writeRows(ctx, tx, rows, audit)
 	if err != nil {
 		return nil, fmt.Errorf("dispatch: %w", err)
 	}
-	return s.dispatched(ctx, rows, done.Receipts), nil
+	return s.dispatched(ctx, rows, receipts), nil
+}
+
+// write enqueues, in a transaction of the caller's unless it is nil.
+func (s *Sequencer) write(ctx context.Context, tx storage.Tx, r storage.EnqueueRequest) (storage.Enqueued, error) {
+	switch {
+	case tx == nil:
+		return s.store.Enqueue(ctx, r)
+	case s.tx == nil:
+		return storage.Enqueued{}, fmt.Errorf("%w: a %s ledger cannot join one", storage.ErrForeignTx, s.store.Name())
+	default:
+		return s.tx.EnqueueTx(ctx, tx, r)
+	}
+}
+
+// reach is the sequencer of the connection that work goes to. A transaction cannot
+// follow it to another one.
+func (s *Sequencer) reach(to *Sequencer, tx storage.Tx, what string) (*Sequencer, error) {
+	if to != s && tx != nil {
+		return nil, fmt.Errorf("dispatch of %s: %w: the transaction is on connection %s, the work goes to %s",
+			what, storage.ErrForeignTx, s.connection, to.connection)
+	}
+	return to, nil
 }
 
 // dispatched tells what a write of rows came to.
@@ -135,7 +179,7 @@ func (s *Sequencer) dispatched(ctx context.Context, rows []storage.Execution, do
 	receipts := make([]Receipt, len(rows))
 	for i, r := range done {
 		receipts[i] = Receipt{ID: r.ID.String(), Duplicate: r.Duplicate, HolderID: r.HolderID.String()}
-		if !r.Duplicate && !s.heard(ctx, EventQueued) {
+		if rows[i].Kind == storage.Nested || !r.Duplicate && !s.heard(ctx, EventQueued) {
 			continue
 		}
 		e := Event{Kind: EventQueued, Method: rows[i].Method, ID: r.ID.String(), Name: rows[i].Name, Operation: rows[i].Kind, State: storage.Pending, Tags: rows[i].Tags}
@@ -145,19 +189,6 @@ func (s *Sequencer) dispatched(ctx context.Context, rows []storage.Execution, do
 		s.emit(ctx, e)
 	}
 	return receipts
-}
-
-func (s *Sequencer) record(ops []Operation, rows []storage.Execution) ([]Receipt, error) {
-	receipts := make([]Receipt, len(rows))
-	for i, row := range rows {
-		_, value, _, err := s.reg.resolve(ops[i])
-		if err != nil {
-			return nil, err
-		}
-		s.cfg.Recorder.Record(row.Name, value)
-		receipts[i] = Receipt{ID: row.ID.String()}
-	}
-	return receipts, nil
 }
 
 // execution makes the row of an operation, and says on which connection it belongs:
@@ -172,6 +203,9 @@ func (s *Sequencer) execution(ctx context.Context, op Operation, method string) 
 	if req.err != nil {
 		return storage.Execution{}, nil, fmt.Errorf("dispatch of %s: %w", reg.name, req.err)
 	}
+	if req.noWait && method != methodSync {
+		return storage.Execution{}, nil, fmt.Errorf("dispatch of %s: NoWait is for ExecuteSync: what is queued waits for its turn", reg.name)
+	}
 	if req.connection != "" && req.connection != s.connection {
 		if s, err = s.On(req.connection); err != nil {
 			return storage.Execution{}, nil, fmt.Errorf("dispatch of %s: %w", reg.name, err)
@@ -181,10 +215,13 @@ func (s *Sequencer) execution(ctx context.Context, op Operation, method string) 
 				reg.name, s.connection, s.store.Name())
 		}
 	}
+	if req.deferred {
+		method = MethodDeferred
+	}
 	row := storage.Execution{
 		ID: storage.NewID(), Name: reg.name, Kind: storage.Unlisted, Method: method, Actor: s.cfg.Actor,
-		Priority: req.priority, OnLoss: storage.LossRetry, Undoable: reg.rollbackable && !reg.irreversible, AllowedToFail: reg.allowedToFail,
-		Delay: req.delay,
+		Priority: cmp.Or(req.priority, req.flow.Priority, storage.PriorityDefault), OnLoss: storage.LossRetry, Undoable: reg.rollbackable && !reg.irreversible, AllowedToFail: reg.allowedToFail,
+		Delay: req.delay, Member: req.member,
 	}
 	if reg.version != 0 {
 		row.Kind, row.UniqueKey = storage.Ordered, storage.OrderedKey(reg.name)
@@ -211,7 +248,11 @@ func (s *Sequencer) declare(ctx context.Context, row *storage.Execution, reg *re
 			problems = append(problems, err)
 		}
 	}
-	var p policy
+	p := policy{NoWait: req.noWait}
+	if s.cfg.Carry != nil {
+		p.Carried = s.cfg.Carry(ctx)
+		note(checkCarried(reg.name, p.Carried))
+	}
 	tries, declared, err := reg.tries(op)
 	note(err)
 	switch {
@@ -221,11 +262,17 @@ func (s *Sequencer) declare(ctx context.Context, row *storage.Execution, reg *re
 		p.Tries = &tries
 	case s.cfg.Tries > 0:
 		p.Tries = &s.cfg.Tries
+	case req.deferred:
+		tries = DefaultDeferTries
+		p.Tries = &tries
 	}
 	steps, declared, err := reg.backoff(op)
 	note(err)
 	if !declared {
 		steps = s.cfg.Backoff
+		if req.deferred && len(steps) == 0 {
+			steps = []time.Duration{DefaultDeferBackoff}
+		}
 	}
 	p.setBackoff(steps)
 	timeout, err := reg.timeout(op)
@@ -238,8 +285,12 @@ func (s *Sequencer) declare(ctx context.Context, row *storage.Execution, reg *re
 	note(err)
 	p.MaxExceptions, _, err = reg.maxExceptions(op)
 	note(err)
-	row.Policy = p.bytes()
-
+	if reg.has(abilityAfter) {
+		p.Hooks |= hasAfter
+	}
+	if reg.has(abilityFailed) {
+		p.Hooks |= hasFailed
+	}
 	row.RetryFor, err = retryFor(reg, op, req)
 	note(err)
 	if n, declared := p.tries(); declared {
@@ -247,11 +298,13 @@ func (s *Sequencer) declare(ctx context.Context, row *storage.Execution, reg *re
 	}
 	queue, err := reg.queue(op)
 	note(err)
-	row.Queue = firstOf(req.queue, queue, s.cfg.Queue) // Q10.6
+	row.Queue = firstOf(req.queue, req.flow.Queue, queue, s.cfg.Queue) // Q10.6
 	tags, err := reg.tags(op)
 	note(err)
-	row.Tags = addTags(tags, req.tags)
+	row.Tags = addTags(tags, req.flow.Tags, req.tags)
 	row.MinBuild, err = reg.minBuild(op)
+	note(err)
+	p.Approver, err = reg.approvedBy(op)
 	note(err)
 	if at := req.at; req.scheduled {
 		if !at.IsZero() {
@@ -259,20 +312,31 @@ func (s *Sequencer) declare(ctx context.Context, row *storage.Execution, reg *re
 		}
 	} else if at, err = reg.executeAt(op); !at.IsZero() {
 		row.Delay = max(time.Until(at), 0)
+	} else if err == nil {
+		row.Delay = req.flow.delay
 	}
 	note(err)
 	id, keep, via, unique, err := reg.unique(op)
 	note(err)
-	if unique && row.Kind == storage.Unlisted {
-		if via != "" && via != "default" {
-			note(fmt.Errorf("%s: UniqueVia %q: another store for uniqueness is not available yet", reg.name, via))
+	if req.key != "" {
+		id, keep, via, unique = req.key, 0, "", true
+		if row.Kind != storage.Unlisted {
+			note(fmt.Errorf("%s: an operation with a timestamp is queued once anyway: leave DedupeKey out", reg.name))
 		}
+	}
+	if unique && row.Kind == storage.Unlisted {
 		if reg.encrypted {
 			id, err = s.hashed(ctx, "unique", reg.name, id)
 			note(err)
 		}
-		row.UniqueKey, row.UniqueFor = uniqueKey(reg.name, id), keep
+		row.UniqueKey, row.UniqueFor, p.UntilStart = uniqueKey(reg.name, id), keep, reg.untilStart
+		if via != "" && via != s.connection {
+			_, err := s.On(via)
+			note(err)
+			p.Key, p.Via, p.KeepMS, row.UniqueKey = row.UniqueKey, via, max(keep.Milliseconds(), 1), ""
+		}
 	}
+	row.Policy = p.bytes()
 	return errors.Join(problems...)
 }
 
@@ -330,4 +394,12 @@ func addTags(lists ...[]string) []string {
 		}
 	}
 	return all
+}
+
+// checkCarried refuses what no ledger keeps as it is.
+func checkCarried(name, text string) error {
+	if len(text) > MaxCarried || !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+		return fmt.Errorf("%s: Config.Carry answered %d bytes: want at most %d of UTF-8 text without zero bytes", name, len(text), MaxCarried)
+	}
+	return nil
 }

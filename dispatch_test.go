@@ -16,6 +16,7 @@ import (
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/storage"
 	"github.com/gosequencer/sequencer/storage/memory"
+	"github.com/gosequencer/sequencer/storage/mysql"
 	"github.com/gosequencer/sequencer/storage/postgres"
 	"github.com/gosequencer/sequencer/storage/sqlite"
 )
@@ -247,7 +248,7 @@ func TestInATransactionThatIsNoneNothingIsQueued_Q10_4(t *testing.T) {
 		op, _ := l.letters()
 		l.cfg.Connections = map[string]storage.Store{"fast": memory.New()}
 		l.open()
-		wrap := map[string]func(*sql.Tx) storage.Tx{"sqlite": sqlite.Tx, "postgres": postgres.SQLTx}[l.store.Name()]
+		wrap := map[string]func(*sql.Tx) storage.Tx{"sqlite": sqlite.Tx, "postgres": postgres.SQLTx, "mysql": mysql.Tx}[l.store.Name()]
 		for name, tx := range map[string]storage.Tx{"none": nil, "a nil pgx.Tx": postgres.Tx(nil), "a nil *sql.Tx": wrap(nil)} {
 			if _, err := l.In(tx).Dispatch(t.Context(), op(letter{})); !errors.Is(err, sequencer.ErrNoTx) || !strings.Contains(err.Error(), "it is nil") {
 				t.Errorf("%s: %v, want ErrNoTx", name, err)
@@ -286,7 +287,7 @@ func TestDispatchesInATransactionAreOneWithIt_Q10_4(t *testing.T) {
 	onSQL(t, func(t *testing.T, l *sqlLab) {
 		op, _ := l.letters()
 		l.open()
-		wrap := map[string]func(*sql.Tx) storage.Tx{"sqlite": sqlite.Tx, "postgres": postgres.SQLTx}[l.store.Name()]
+		wrap := map[string]func(*sql.Tx) storage.Tx{"sqlite": sqlite.Tx, "postgres": postgres.SQLTx, "mysql": mysql.Tx}[l.store.Name()]
 		for _, commit := range []bool{false, true} {
 			tx, err := l.db.BeginTx(t.Context(), nil)
 			if err != nil {

@@ -40,7 +40,7 @@
 // through one pipeline:
 //
 //	decode → environment → middleware → condition → before → handler → outcome
-//	→ commit → events and hooks, which can no longer change anything
+//	→ commit → events → after or failed hook, which can no longer change anything
 //
 // The handler's transaction begins when the handler first asks for it with [Tx],
 // and its outcome commits with it, so an effect in the ledger's database and the
@@ -62,7 +62,18 @@
 // failed is listed by [Sequencer.Failed], and [Sequencer.Retry] and
 // [Sequencer.RetryAll] put it back; [Sequencer.Pause] keeps a queue or an operation
 // from starting anything; [Sequencer.Why] says what keeps an execution waiting.
-// [Schedule] has an operation dispatched at set times, once per tick.
+// [Schedule] has an operation dispatched at set times, once per tick. What [NeedsApproval]
+// waits, on any path, until [Sequencer.Approve] or [Sequencer.Reject] answers.
+//
+// # Batches and chains
+//
+// A [Batch] is operations that run in any order, a [Chain] operations that run one
+// after the other; each may be inside the other. They are built without effect and
+// written by Dispatch in one transaction, with what is called then, at a failure and
+// finally: operations too, so whatever process dies, the next one calls them.
+// [Flow.Wait] waits for the end, [Flow.Retry] tries again what failed,
+// [CurrentBatch] and [CurrentChain] add members from inside, and [ResultOf] reads what
+// earlier members kept.
 //
 // # Promises
 //

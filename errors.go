@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -38,7 +39,11 @@ var (
 	ErrTimestamp          = errors.New("not a possible timestamp")
 	ErrUnknownKey         = errors.New("unknown key")
 	ErrDecrypt            = errors.New("cannot be decrypted")
+	ErrEmptyChain         = errors.New("a chain without steps")
+	ErrUniqueConflict     = errors.New("its unique key is held by another execution")
+	ErrFlowOver           = storage.ErrFlowOver
 	ErrDecode             = errors.New("stored input does not fit the operation")
+	ErrBatchFailed        = errors.New("batch failed")
 )
 
 // CycleError prints a dependency cycle as a → b → a. It matches ErrCircularDependency.
@@ -79,6 +84,20 @@ func (e *InterruptedError) Error() string {
 // Is makes errors.Is(err, ErrInterrupted) true.
 func (e *InterruptedError) Is(target error) bool { return target == ErrInterrupted }
 
+// DetachedError refuses a run, a rollback or a retry because a detached run is not
+// over. It matches ErrLocked.
+type DetachedError struct {
+	Run   string
+	Since time.Time
+}
+
+func (e *DetachedError) Error() string {
+	return fmt.Sprintf("run %s of %s is not over: its operations are with workers", e.Run, e.Since.Format(time.DateTime))
+}
+
+// Is makes errors.Is(err, ErrLocked) true.
+func (e *DetachedError) Is(target error) bool { return target == ErrLocked }
+
 // ExecutionError is how a synchronous execution ended when not well. It unwraps to
 // the handler's error, never to an outcome of it: a skip inside is not a skip of
 // whoever called.
@@ -95,6 +114,8 @@ func (e *ExecutionError) Error() string {
 		return fmt.Sprintf("%s is %s", e.Name, e.State)
 	case e.State == storage.Failed:
 		return fmt.Sprintf("%s failed: %v", e.Name, e.Cause)
+	case errors.As(e.Cause, new(*DeferredError)):
+		return fmt.Sprintf("%s is %v", e.Name, e.Cause)
 	default: // the cause begins with the state
 		return fmt.Sprintf("%s: %v", e.Name, e.Cause)
 	}
@@ -102,6 +123,22 @@ func (e *ExecutionError) Error() string {
 
 // Unwrap gives the cause.
 func (e *ExecutionError) Unwrap() error { return e.Cause }
+
+// DeferredError is the cause with which a synchronous execution ended that was put off
+// and must not wait, see [NoWait].
+type DeferredError struct {
+	Name   string
+	After  time.Duration // when to try again
+	Reason string        // what it would have waited for
+}
+
+func (e *DeferredError) Error() string {
+	text := fmt.Sprintf("put off for %s", e.After)
+	if e.Reason != "" {
+		text += ": " + e.Reason
+	}
+	return text
+}
 
 // PanicError is a panic in user code, with the stack it came from.
 type PanicError struct {
@@ -118,16 +155,25 @@ func (e *PanicError) Unwrap() error {
 }
 
 // RunError is the end of a run that did not go well: what failed, and what went
-// wrong while undoing it. Unwrapping reaches both (S10.3).
+// wrong while undoing it. Unwrapping reaches both (S10.3). Of a batch that failed it
+// matches ErrBatchFailed.
 type RunError struct {
 	Run      string
+	Method   string // the orchestrator
 	State    storage.State
 	Failures []*ExecutionError
 	Undo     []error
+	Waves    []*WaveError // of a dependency graph, the waves with failures
+	// RolledBack and Kept are of a transactional batch: what was undone, and what
+	// completed and stays because it has no rollback (S22.5).
+	RolledBack, Kept []string
 }
 
 func (e *RunError) Error() string {
-	parts := make([]string, 0, len(e.Failures)+len(e.Undo))
+	var parts []string
+	for _, w := range e.Waves {
+		parts = append(parts, w.Error())
+	}
 	for _, f := range e.Failures {
 		parts = append(parts, f.Error())
 	}
@@ -137,14 +183,40 @@ func (e *RunError) Error() string {
 	if len(parts) == 0 {
 		parts = append(parts, string(e.State))
 	}
+	if len(e.Kept) > 0 {
+		parts = append(parts, "not undone, because it has no rollback: "+strings.Join(e.Kept, ", "))
+	}
 	return strings.Join(parts, "; ")
+}
+
+// Is makes errors.Is(err, ErrBatchFailed) true.
+func (e *RunError) Is(target error) bool {
+	switch e.Method {
+	case methodBatch, methodTransactional, methodAllowedToFail:
+		return target == ErrBatchFailed && e.State == storage.Failed
+	}
+	return false
 }
 
 // Unwrap gives all failures.
 func (e *RunError) Unwrap() []error {
 	var all []error
+	for _, w := range e.Waves {
+		all = append(all, w)
+	}
 	for _, f := range e.Failures {
 		all = append(all, f)
 	}
 	return append(all, e.Undo...)
+}
+
+// WaveError says in which wave of a dependency graph operations failed (S24.4).
+type WaveError struct {
+	Wave   int // from 1
+	Failed int
+	Names  []string
+}
+
+func (e *WaveError) Error() string {
+	return fmt.Sprintf("wave %d: %d failed (%s)", e.Wave, e.Failed, strings.Join(e.Names, ", "))
 }

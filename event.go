@@ -17,6 +17,7 @@ type EventKind string
 const (
 	EventRunStarted  EventKind = "run_started"
 	EventRunEnded    EventKind = "run_ended"
+	EventRunDetached EventKind = "run_detached" // its process has done its part, the others are left to workers
 	EventNoPending   EventKind = "no_pending"
 	EventLockWaiting EventKind = "lock_waiting" // Err says who holds it
 	EventWarning     EventKind = "warning"      // Reason says what
@@ -25,21 +26,39 @@ const (
 	EventWorkerStarted EventKind = "worker_started" // ID is the worker's, Tasks its slots, Reason its queues
 	EventWorkerStopped EventKind = "worker_stopped" // Reason says why
 
-	EventQueued      EventKind = "queued" // in a transaction: written, and gone if that rolls back
-	EventDuplicate   EventKind = "duplicate"
-	EventStarted     EventKind = "started"
-	EventProgress    EventKind = "progress"
-	EventRetrying    EventKind = "retrying" // Next is the delay
-	EventReleased    EventKind = "released"
-	EventCompleted   EventKind = "completed"
-	EventSkipped     EventKind = "skipped"
-	EventFailed      EventKind = "failed" // final
-	EventCancelled   EventKind = "cancelled"
-	EventInterrupted EventKind = "interrupted"
-	EventRolledBack  EventKind = "rolled_back" // an undo completed
-	EventUndoFailed  EventKind = "rollback_failed"
-	EventFenced      EventKind = "fenced" // a result came too late and was discarded
+	EventFlowDispatched EventKind = "flow_dispatched" // a batch or chain, ID is its, Tasks its members; in a transaction as queued
+	EventFlowEnded      EventKind = "flow_ended"      // all members of a batch or chain have ended
+
+	EventQueued    EventKind = "queued" // in a transaction: written, and gone if that rolls back
+	EventDuplicate EventKind = "duplicate"
+	EventStarted   EventKind = "started"
+	EventProgress  EventKind = "progress"
+	EventRetrying  EventKind = "retrying" // an attempt failed, or was undone by the database, with Err, and another one follows after Next; EventFailed is for the last (Q9.4, Q9.8)
+	EventReleased  EventKind = "released"
+	// An execution waits for its approval, Reason says whose: once when it is asked for, and
+	// once in each run that finds the question open. Approvals lists those.
+	EventApprovalNeeded EventKind = "approval_needed"
+	EventCompleted      EventKind = "completed"
+	EventSkipped        EventKind = "skipped"
+	EventFailed         EventKind = "failed" // final
+	EventCancelled      EventKind = "cancelled"
+	EventInterrupted    EventKind = "interrupted"
+	EventRolledBack     EventKind = "rolled_back" // an undo completed
+	EventUndoFailed     EventKind = "rollback_failed"
+	EventFenced         EventKind = "fenced" // a result came too late and was discarded
 )
+
+// EndsAttempt reports whether events of this kind say how an attempt ended, or a delivery
+// that was no attempt: the outcomes that are counted.
+func (k EventKind) EndsAttempt() bool {
+	switch k {
+	case EventCompleted, EventFailed, EventRetrying, EventReleased, EventSkipped, EventCancelled, EventInterrupted, EventRolledBack,
+		EventUndoFailed, EventFenced:
+		return true
+	default:
+		return false
+	}
+}
 
 // Event is a fact.
 type Event struct {
@@ -47,7 +66,7 @@ type Event struct {
 	At        time.Time // process clock
 	Method    string    // orchestrator or path
 	RunID     string    // "" outside a run
-	ID        string    // execution, "" for run events
+	ID        string    // execution, or flow or worker in their events; "" for run events
 	Name      string
 	Operation storage.Kind
 	Attempt   int
@@ -61,6 +80,7 @@ type Event struct {
 	Position  int // of the task in its plan
 	Tasks     int // in the plan
 	Tags      []string
+	Allowed   bool // the operation is AllowedToFail
 }
 
 // Observer hears events, in order, on the goroutine that caused them: keep it
@@ -70,7 +90,7 @@ type Observer func(ctx context.Context, e Event)
 // emit tells every observer, and the log.
 func (s *Sequencer) emit(ctx context.Context, e Event) {
 	e.At = time.Now()
-	if s.cfg.Logger.Enabled(ctx, levelOf(e.Kind)) {
+	if s.cfg.Logger.Enabled(ctx, levelOf(&e)) {
 		logEvent(ctx, s.cfg.Logger, s.redacted(e))
 	}
 	for _, o := range s.cfg.Observers {
@@ -84,7 +104,7 @@ func (s *Sequencer) emit(ctx context.Context, e Event) {
 // heard reports whether anybody would hear of such an event. Where many are made, at
 // full speed, that is asked before one is.
 func (s *Sequencer) heard(ctx context.Context, kind EventKind) bool {
-	return len(s.cfg.Observers) > 0 || s.cfg.Logger.Enabled(ctx, levelOf(kind)) || ctx.Value(observerKey{}) != nil
+	return len(s.cfg.Observers) > 0 || s.cfg.Logger.Enabled(ctx, levelOf(&Event{Kind: kind})) || ctx.Value(observerKey{}) != nil
 }
 
 // redacted is an event whose texts may be logged.

@@ -38,3 +38,32 @@ func ExampleSchedule() {
 	}
 	// Output: nightly_report dispatches report at 30 2 * * * in Europe/Berlin
 }
+
+// A reminder that is due once, and at another time after all.
+func ExampleSequencer_Defer() {
+	reg := sequencer.NewRegistry()
+	remind := sequencer.RegisterFuncOf(reg, "remind", func(_ context.Context, day Day) error {
+		fmt.Println("reminding of", day.Date.Format(time.DateOnly))
+		return nil
+	})
+	seq, err := sequencer.New(memory.New(), reg, sequencer.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	due := time.Date(2026, 12, 24, 0, 0, 0, 0, time.UTC)
+	receipt, err := seq.Defer(ctx, remind(Day{due}), due.AddDate(100, 0, 0), sequencer.DedupeKey("christmas"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := seq.Reschedule(ctx, receipt.ID, time.Now(), "no reason to wait"); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := seq.Work(ctx, sequencer.WorkerConfig{StopWhenEmpty: true}); err != nil {
+		fmt.Println(err)
+	}
+	// Output: reminding of 2026-12-24
+}

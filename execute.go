@@ -37,8 +37,11 @@ func (s *Sequencer) ExecuteUnless(ctx context.Context, cond bool, op Operation, 
 	return s.ExecuteIf(ctx, !cond, op, opts...)
 }
 
+// methodSync is how the ledger shows what a caller waited for.
+const methodSync = "sync"
+
 // ExecuteSync runs op here and now under the same rules as anywhere else, retries
-// included, and waits for the end. The value that runs is a fresh one from the
+// included, and waits for the end, also of whatever puts it off (see [NoWait]). The value that runs is a fresh one from the
 // factory with op's input, so results are not in op's fields: SetResult keeps
 // them. Any end but completed is an *ExecutionError.
 func (s *Sequencer) ExecuteSync(ctx context.Context, op Operation, opts ...DispatchOption) error {
@@ -50,12 +53,12 @@ func (s *Sequencer) ExecuteSync(ctx context.Context, op Operation, opts ...Dispa
 			sc.attempt.Name, ErrOpenTx, sc.attempt.Name)
 	}
 	op = With(op, opts...)
-	row, s, err := s.execution(ctx, op, "sync")
+	row, s, err := s.execution(ctx, op, methodSync)
 	if err != nil {
 		return err
 	}
 	if s.cfg.Recorder != nil {
-		_, err := s.record([]Operation{op}, []storage.Execution{row})
+		_, err := s.record(ctx, []Operation{op}, []storage.Execution{row})
 		return err
 	}
 	return s.hold(ctx, "execute", func(ctx context.Context, sess session) error {
@@ -78,6 +81,13 @@ func (s *Sequencer) executeRow(ctx context.Context, sess session, row storage.Ex
 		Executions: []storage.Execution{row}, RefuseDuplicates: true,
 		Claim: &storage.ClaimRequest{Worker: sess.worker(), Queues: queues, Limit: 1},
 	}
+	keys, err := s.claimElsewhere(ctx, request.Executions)
+	if err != nil {
+		return fmt.Errorf("executing %s: %w", row.Name, err)
+	}
+	if holder, held := keys.holders[0]; held {
+		return fmt.Errorf("%w: %w", ErrDuplicate, &storage.DuplicateError{Name: row.Name, HolderID: holder})
+	}
 	done, err := s.store.Enqueue(ctx, request)
 	var duplicate *storage.DuplicateError
 	if errors.As(err, &duplicate) { // the holder may be a process that died
@@ -91,6 +101,7 @@ func (s *Sequencer) executeRow(ctx context.Context, sess session, row storage.Ex
 		}
 	}
 	if err != nil {
+		s.release(ctx, keys, nil)
 		return fmt.Errorf("executing %s: %w", row.Name, err)
 	}
 	return s.serveRow(ctx, sess, row.ID, queues, done.Claimed)
@@ -99,8 +110,8 @@ func (s *Sequencer) executeRow(ctx context.Context, sess session, row storage.Ex
 // serveRow works on one execution's private queue until it is over.
 func (s *Sequencer) serveRow(ctx context.Context, sess session, id storage.ID, queues []string, first storage.Claimed) error {
 	pool := s.pool(sess, 1, queues, func(ctx context.Context, found engine.Found) (bool, error) {
-		if sess.ended.has(id) {
-			return true, nil
+		if sess.ended.has(id) { // a hook has its own time, not that of a pool that stops
+			return found.Running == 0, nil
 		}
 		if !found.Idle() {
 			return false, nil
@@ -139,6 +150,10 @@ func executionError(row storage.Execution, cause error) error {
 	case storage.Skipped:
 		e.Cause = fmt.Errorf("%w: %s", ErrSkipped, row.Reason)
 	case storage.Cancelled:
+		if errors.As(cause, new(*DeferredError)) {
+			e.Cause = cause
+			return e
+		}
 		e.Cause = fmt.Errorf("%w: %s", ErrCancelled, row.Reason)
 	case storage.Interrupted:
 		e.Cause = ErrInterrupted

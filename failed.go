@@ -16,7 +16,7 @@ func (s *Sequencer) Failed(ctx context.Context, sel Selection) ([]storage.Execut
 		return nil, err
 	}
 	all := []storage.Execution{}
-	err := s.each(ctx, sel, func(rows []storage.Execution) error {
+	err := s.each(ctx, sel, haveFailed, func(rows []storage.Execution) error {
 		all = append(all, rows...)
 		return nil
 	})
@@ -43,7 +43,7 @@ func (s *Sequencer) FailureGroups(ctx context.Context, sel Selection) ([]Failure
 	}
 	at := map[string]int{}
 	groups := []FailureGroup{}
-	err := s.each(ctx, sel, func(rows []storage.Execution) error {
+	err := s.each(ctx, sel, haveFailed, func(rows []storage.Execution) error {
 		for i := range rows {
 			row := &rows[i]
 			n, known := at[row.ErrorGroup+" "+row.Name]

@@ -36,7 +36,7 @@ func (s *Sequencer) ForgetAll(ctx context.Context, sel Selection, reason string)
 		return r, err
 	}
 	o := storage.Order{Action: storage.ActForget, Actor: s.cfg.Actor, Reason: reason, Target: sel.String()}
-	err := s.each(ctx, sel, func(rows []storage.Execution) error {
+	err := s.each(ctx, sel, haveFailed, func(rows []storage.Execution) error {
 		page, err := s.forgettable(ctx, rows, &r)
 		if err != nil {
 			return err

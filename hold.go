@@ -11,9 +11,9 @@ import (
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// runLock is the lock that a deploy run, a rollback and a retry hold: one of them
+// RunLock is the lock that a deploy run, a rollback and a retry hold: one of them
 // at a time per ledger.
-const runLock = "run"
+const RunLock = "run"
 
 // lockPoll is how often a waiting run looks whether the lock is free.
 const lockPoll = 200 * time.Millisecond
@@ -34,7 +34,14 @@ func (s *Sequencer) newWorker(purpose string) storage.Worker {
 
 func (s *Sequencer) holdAs(ctx context.Context, w storage.Worker, fn func(ctx context.Context, sess session) error) error {
 	return engine.Hold(ctx, s.store, w, s.cfg.Logger, ErrCancelled, func(ctx context.Context, l *engine.Lease) error {
-		return fn(ctx, session{lease: l, errs: &errorLog{}, ended: &endings{}})
+		tasks, stop := context.WithCancel(ctx)
+		flows := newFlowWatch(tasks, s)
+		s.waiting.enter(flows)
+		defer func() {
+			s.waiting.exit(flows)
+			flows.close(stop)
+		}()
+		return fn(ctx, session{lease: l, errs: &errorLog{}, ended: &endings{}, memories: &memories{}, flows: flows})
 	})
 }
 
@@ -50,10 +57,13 @@ func (s *Sequencer) exclusive(ctx context.Context, sess session, wait time.Durat
 		err = errors.Join(err, sess.disk.sync(context.WithoutCancel(ctx)))
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Lease)
 		defer cancel()
-		if err := s.store.Unlock(ctx, storage.UnlockRequest{Name: runLock, Worker: sess.worker()}); err != nil {
+		if err := s.store.Unlock(ctx, storage.UnlockRequest{Name: RunLock, Worker: sess.worker()}); err != nil {
 			s.cfg.Logger.WarnContext(ctx, "run lock was not freed; it ends with this process", keyError, err)
 		}
 	}()
+	if err := s.awaitDetached(ctx, wait); err != nil {
+		return err
+	}
 	return fn(ctx, sess)
 }
 
@@ -61,7 +71,7 @@ func (s *Sequencer) acquire(ctx context.Context, sess session, wait time.Duratio
 	deadline := time.Now().Add(wait)
 	told := false
 	for {
-		err := s.store.Lock(ctx, storage.LockRequest{Name: runLock, Worker: sess.worker()})
+		err := s.store.Lock(ctx, storage.LockRequest{Name: RunLock, Worker: sess.worker()})
 		var held *storage.LockedError
 		if !errors.As(err, &held) {
 			return err
@@ -81,11 +91,7 @@ func (s *Sequencer) acquire(ctx context.Context, sess session, wait time.Duratio
 			told = true
 			s.emit(ctx, Event{Kind: EventLockWaiting, Err: held})
 		}
-		timer := time.NewTimer(lockPoll)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !sleep(ctx, lockPoll) {
 			return context.Cause(ctx)
 		}
 	}
@@ -101,7 +107,7 @@ func (s *Sequencer) freeDead(ctx context.Context, sess session, holder storage.I
 		return false, err
 	}
 	for _, l := range locks {
-		if l.Name == runLock && l.Worker.ID == holder {
+		if l.Name == RunLock && l.Worker.ID == holder {
 			return false, nil
 		}
 	}
@@ -110,21 +116,47 @@ func (s *Sequencer) freeDead(ctx context.Context, sess session, holder storage.I
 
 // rescue settles what dead workers held, and returns how many executions that were.
 func (s *Sequencer) rescue(ctx context.Context, sess session) (int, error) {
-	n, _, err := s.rescueAs(ctx, sess.worker())
-	return n, err
+	n, hooks, _, err := s.rescueAs(ctx, sess.worker(), home{queue: s.cfg.Queue, worker: sess.worker()})
+	return n, errors.Join(err, s.callHooks(ctx, sess, hooks))
 }
 
-// rescueAs also says which neighbours can be watched from then on.
-func (s *Sequencer) rescueAs(ctx context.Context, worker storage.ID) (int, engine.Neighbours, error) {
-	rows, near, err := engine.Rescue(ctx, s.store, worker, lost)
-	for _, row := range rows {
-		o := lost(row)
-		s.emit(ctx, Event{
-			Kind: EventRecovered, Method: row.Method, ID: row.ID.String(), Name: row.Name, Operation: row.Kind, State: o.State,
-			Reason: fmt.Sprintf("its worker died; it is now %s", o.State),
-		})
+// rescueAs also gives hooks that worker is to call, and says which neighbours can be
+// watched from then on. Hooks whose queue is gone go to at.
+func (s *Sequencer) rescueAs(ctx context.Context, worker storage.ID, at home) (int, []storage.Execution, engine.Neighbours, error) {
+	found, near, err := engine.Rescue(ctx, s.store, worker, s.judge(at))
+	var hooks []storage.Execution
+	for i := range found {
+		row, o := &found[i].Row, &found[i].Outcome
+		if h := o.Hook; h != nil && h.WorkerID == worker {
+			born := *h
+			born.State, born.Delivery = storage.Running, 1
+			hooks = append(hooks, born)
+		}
+		s.recovered(ctx, row, o)
 	}
-	return len(rows), near, err
+	return len(found), hooks, near, err
+}
+
+// recovered tells what became of an execution whose worker died, and then its end, if
+// that is what it came to (Q9.8).
+func (s *Sequencer) recovered(ctx context.Context, row *storage.Execution, o *storage.Outcome) {
+	e := Event{
+		Kind: EventRecovered, Method: row.Method, ID: row.ID.String(), Name: row.Name, Operation: row.Kind, State: o.State,
+		Attempt: row.Attempts(), Tags: row.Tags, Allowed: row.AllowedToFail, Reason: fmt.Sprintf("its worker died; it is now %s", o.State),
+	}
+	if row.Kind == storage.Hook {
+		e.ID, e.Reason = row.Undoes.String(), fmt.Sprintf("the worker died that called its %s hook", row.Method)
+		s.emit(ctx, e)
+		return
+	}
+	s.emit(ctx, e)
+	if o.State.Over() {
+		s.freeElsewhere(ctx, row)
+	}
+	if o.State.Over() && row.Kind != storage.Undo {
+		e.Kind, e.Reason, e.Err = endingKinds[o.State], o.Reason, &LostError{Name: row.Name, Attempt: row.Attempts()}
+		s.emit(ctx, e)
+	}
 }
 
 // pool serves private queues under a session until over says so. Nothing is ever
@@ -135,7 +167,11 @@ func (s *Sequencer) pool(sess session, slots int, queues []string, over func(ctx
 		Attempt: s.attempts(sess), Poll: s.cfg.Poll, Grace: s.cfg.ShutdownGrace, Shutdown: ErrShutdown,
 		Linger: s.cfg.TimeoutGrace + time.Second, // attempts abandon their handlers first, and say so
 		Next:   func(id storage.ID) *storage.Execution { return sess.line[id] },
-		Over:   over, Suspect: suspectAfter,
+		Over: func(ctx context.Context, found engine.Found) (bool, error) {
+			s.flowsMoved(ctx, found.Flows)
+			return over(ctx, found)
+		},
+		Suspect: suspectAfter,
 	}
 }
 
@@ -159,7 +195,12 @@ func (s *Sequencer) serveFlow(ctx context.Context, sess session, flow storage.ID
 			}
 			last = f
 		}
-		return last.Over(), nil
+		if found.Quiet() && !last.Over() {
+			if over, err := sess.patience.exhausted(ctx, s, flow); over || err != nil {
+				return over, err
+			}
+		}
+		return last.Over() && found.Running == 0, nil // likewise a hook has its own time
 	})
 	err := pool.Run(ctx, first)
 	return last, err

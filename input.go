@@ -141,6 +141,19 @@ func (a *Attempt) openInput(ctx context.Context) ([]byte, error) {
 	return frameInput(inputPlain, "", payload), nil
 }
 
+// StoredInput is the input of an execution as JSON, for people to read; sealed, and no
+// input, where the operation is Encrypted.
+func StoredInput(row *storage.Execution) (input json.RawMessage, sealed bool) {
+	if len(row.Input) == 0 {
+		return nil, false
+	}
+	format, _, payload, err := parseInput(row.Input)
+	if err != nil || format != inputPlain {
+		return nil, true
+	}
+	return payload, false
+}
+
 func frameInput(format byte, keyID string, payload []byte) []byte {
 	b := make([]byte, 0, inputHeader+len(keyID)+len(payload))
 	b = append(b, format, byte(len(keyID)))

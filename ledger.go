@@ -28,10 +28,13 @@ func (s *Sequencer) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	st := &Status{Migrations: snap.migrations}
-	if st.Newest, err = s.whole(ctx, snap.newest); err != nil {
+	if st.Newest, err = s.whole(ctx, idsOf(snap.newest, func(e storage.Effective) storage.ID { return e.ID })); err != nil {
 		return nil, err
 	}
-	if st.Plan, err = buildPlan(s.reg, snap, RunOptions{}); err != nil {
+	if st.Plan, err = buildPlan(s.reg, snap, RunOptions{}); err == nil {
+		err = s.notice(ctx, st.Plan)
+	}
+	if err != nil {
 		return nil, err
 	}
 	slices.SortFunc(st.Newest, func(a, b storage.Execution) int { return a.CreatedAt.Compare(b.CreatedAt) })
@@ -41,7 +44,7 @@ func (s *Sequencer) Status(ctx context.Context) (*Status, error) {
 		}
 		return nil, err
 	}
-	if st.Open, err = s.orphans(ctx); err != nil {
+	if st.Open, err = s.openRuns(ctx); err != nil {
 		return nil, err
 	}
 	last, err := s.store.Flows(ctx, storage.FlowFilter{Kinds: []storage.FlowKind{storage.FlowRun, storage.FlowRollback}, Limit: 1})
@@ -145,11 +148,7 @@ func (s *Sequencer) Wait(ctx context.Context, every time.Duration) (*Gate, error
 			return g, err
 		}
 		last = g
-		timer := time.NewTimer(every)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !sleep(ctx, every) {
 			return g, context.Cause(ctx)
 		}
 	}

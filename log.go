@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+
+	"github.com/gosequencer/sequencer/storage"
 )
 
 // Attribute keys, the same in every line.
@@ -29,7 +31,7 @@ func logEvent(ctx context.Context, log *slog.Logger, e Event) {
 	switch e.Kind { //nolint:exhaustive // the others are worded by their kind
 	case EventRecovered:
 		text = "recovered from a dead process"
-	case EventWorkerStarted, EventWorkerStopped, EventRunStarted, EventRunEnded, EventRolledBack:
+	case EventWorkerStarted, EventWorkerStopped, EventRunStarted, EventRunEnded, EventRunDetached, EventRolledBack, EventFlowDispatched, EventFlowEnded, EventApprovalNeeded:
 		text = strings.ReplaceAll(text, "_", " ")
 	}
 	attrs := []slog.Attr{
@@ -38,19 +40,25 @@ func logEvent(ctx context.Context, log *slog.Logger, e Event) {
 		slog.Int(keyAttempt, e.Attempt), slog.Duration(keyElapsed, e.Elapsed), slog.Duration(keyNext, e.Next),
 		slog.Any(keyError, e.Err),
 	}
-	log.LogAttrs(ctx, levelOf(e.Kind), text, slices.DeleteFunc(attrs, empty)...)
+	log.LogAttrs(ctx, levelOf(&e), text, slices.DeleteFunc(attrs, empty)...)
 }
 
 // levelOf is how much an event matters to whoever reads the log.
-func levelOf(kind EventKind) slog.Level {
-	switch kind {
-	case EventWorkerStarted, EventWorkerStopped, EventRunStarted, EventRunEnded, EventSkipped, EventRolledBack:
+func levelOf(e *Event) slog.Level {
+	switch {
+	case e.Kind == EventFailed && e.Allowed: // S23.1
+		return slog.LevelWarn
+	case e.Kind == EventRunEnded && e.State == storage.Failed: // with how many failed, once
+		return slog.LevelError
+	}
+	switch e.Kind {
+	case EventWorkerStarted, EventWorkerStopped, EventRunStarted, EventRunEnded, EventRunDetached, EventSkipped, EventRolledBack, EventApprovalNeeded:
 		return slog.LevelInfo
 	case EventRecovered, EventWarning, EventRetrying, EventCancelled, EventFenced, EventLockWaiting:
 		return slog.LevelWarn
 	case EventFailed, EventUndoFailed, EventInterrupted:
 		return slog.LevelError
-	case EventNoPending, EventQueued, EventDuplicate, EventStarted, EventProgress, EventReleased, EventCompleted:
+	case EventNoPending, EventFlowDispatched, EventFlowEnded, EventQueued, EventDuplicate, EventStarted, EventProgress, EventReleased, EventCompleted:
 	}
 	return slog.LevelDebug
 }

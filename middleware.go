@@ -3,6 +3,7 @@ package sequencer
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -51,14 +52,27 @@ type Attempt struct {
 	exec    *storage.Execution
 	reg     *registration
 	session session
-	lingers <-chan struct{} // closed once an abandoned handler has ended
+	lingers <-chan struct{} // closed once an abandoned handler has ended, if it keeps its slot so long
+	still   <-chan struct{} // the same, whether it does or not
+	follows known           // of a hook
+	undone  bool            // the database undid its transaction for another one's sake
 	tx      *attemptTx
 	own     struct { // in one piece with the attempt: there is one of each, every time
 		tx    attemptTx
 		scope scope
 	}
 
+	flow struct {
+		mu       sync.Mutex // guards the rest
+		place    *flowPlace // once asked for
+		watching []storage.ID
+		adds     []storage.Addition
+		closed   bool // nothing is added any more
+	}
+
 	mu       sync.Mutex // guards exec.Checkpoint and the rest
+	advanced bool       // a cursor has moved
+	looked   time.Time  // when Yield last read pauses
 	locks    []string   // held for this attempt
 	started  bool       // the handler was entered
 	result   []byte     // what SetResult was given

@@ -57,11 +57,13 @@ func (s *Sequencer) Cancel(ctx context.Context, nameOrID, reason string) error {
 	if row, err = s.newestIn(ctx, row, nameOrID, storage.Pending, storage.Running); err != nil {
 		return err
 	}
-	if _, err := s.store.Operate(ctx, storage.Order{
+	rows, err := s.store.Operate(ctx, storage.Order{
 		Action: storage.ActCancel, IDs: []storage.ID{row.ID}, Actor: s.cfg.Actor, Reason: reason,
-	}); err != nil {
+	})
+	if err != nil {
 		return fmt.Errorf("cancelling %s: %w", row.Name, err)
 	}
+	s.freeAllElsewhere(ctx, rows)
 	return nil
 }
 
@@ -74,8 +76,8 @@ func (s *Sequencer) Unlock(ctx context.Context, reason string) (*storage.LockSta
 		return nil, err
 	}
 	for _, l := range locks {
-		if l.Name == runLock {
-			_, err := s.store.Operate(ctx, storage.Order{Action: storage.ActUnlock, Lock: runLock, Actor: s.cfg.Actor, Reason: reason})
+		if l.Name == RunLock {
+			_, err := s.store.Operate(ctx, storage.Order{Action: storage.ActUnlock, Lock: RunLock, Actor: s.cfg.Actor, Reason: reason})
 			return &l, err
 		}
 	}

@@ -33,12 +33,13 @@ import (
 //
 //   - at dispatch, of the value handed over, which the factory has not seen: Tries,
 //     Backoff, RetryUntil, RetryFor, Timeout, FailOnTimeout, MaxExceptions, Queue,
-//     Tags, UniqueID, UniqueFor, UniqueVia, ExecuteAt, MinBuild and the markers.
+//     Tags, UniqueID, UniqueFor, UniqueVia, ExecuteAt, MinBuild, ApprovedBy and the markers.
 //     They may use the input and must do without dependencies. The answers are
 //     stored with the work: deploying other code does not change what is queued (Q0.4);
 //   - at each attempt, of the fresh value: Middleware, ShouldRun, Before, After,
 //     Failed, Rollback;
-//   - while planning a run, of a factory value: DependsOn and Environments;
+//   - while planning a run, of a factory value: DependsOn, Environments and ApprovedBy, and
+//     in a preview that evaluates ShouldRun and Estimate;
 //   - once at registration, of a factory value, all that answer without a context,
 //     so that a constant mistake comes out at start-up (S1.7).
 type Operation interface {
@@ -117,25 +118,32 @@ type ShouldBeUnique interface {
 	// dispatch; a running one keeps it. Zero, or left out, means until it has ended
 	// (Q4.4); a negative duration is refused.
 	UniqueFor() time.Duration
-	// UniqueVia names the connection of Config.Connections that holds the key. Empty,
-	// or left out, is the operation's own store, where key and row are one write. Any
-	// other needs a positive UniqueFor, because a crash between the two writes would
-	// keep the key for ever.
+	// UniqueVia names the connection of Config.Connections that holds the key, so that
+	// ledgers can share it. Empty, or left out, is the operation's own store, where key and
+	// row are one write. Any other needs a positive UniqueFor, after which the key is free
+	// however the execution stands, because a crash between the two writes would keep it
+	// for ever. A step, a callback, a tick and a retry by hand take it when they run: a
+	// tick that finds it held is skipped, the others wait.
 	UniqueVia() string
 }
 
-// HasLifecycleHooks surrounds the work. Hooks run outside the handler's
-// transaction, with the fresh value of the attempt; they cannot undo it (Q9.10).
+// HasLifecycleHooks surrounds the work. Hooks run outside the handler's transaction;
+// they cannot undo it (Q9.10). Before has the value of its attempt, the others a fresh
+// one. These are called once the outcome is committed: exactly once, unless a process
+// dies before they end, then again by another, at most MaxHookDeliveries times (Q9.20).
+// They have HookLimit, and [ResultOf] with an empty member and [Resume] read what the
+// execution kept.
 type HasLifecycleHooks interface {
 	// Before runs ahead of the handler, once per attempt. Its error is an ordinary
 	// attempt error: recorded, retried by policy (Q9.1).
 	Before(ctx context.Context) error
-	// After runs once, when the work is completed and durable. Its error is logged;
-	// the operation stays completed (S17.4).
+	// After runs once, when the work is completed and durable. Its error is logged and
+	// recorded; the operation stays completed (S17.4).
 	After(ctx context.Context) error
 	// Failed runs once, when the failure is final, never between attempts (S17.7).
-	// The cause is never nil; after a lost worker it is a *LostError. Its own error
-	// is logged and does not replace the cause (S17.5).
+	// The cause is never nil: the error itself in the process that had it, a
+	// *LostError after a lost worker, else a *RecordedError. Its own error is logged
+	// and recorded, and does not replace the cause (S17.5).
 	Failed(ctx context.Context, cause error) error
 }
 
@@ -144,6 +152,14 @@ type HasLifecycleHooks interface {
 // An error is a failed attempt, unless it is a Skip of its own (S8.7).
 type Conditional interface {
 	ShouldRun(ctx context.Context) (bool, error)
+}
+
+// Estimable can tell how much it has to do, in units of its own, usually rows. It is
+// asked by a preview that evaluates (see RunOptions.Evaluate), of a factory value,
+// before what comes ahead of it in the plan has run; Resume tells it how far an
+// execution that was cut off had come.
+type Estimable interface {
+	Estimate(ctx context.Context) (int64, error)
 }
 
 // Rollbackable can be undone. Rollback gets a fresh value with the input of the
@@ -183,6 +199,19 @@ type BuildBound interface {
 	MinBuild() int64
 }
 
+// NeedsApproval has an operation wait, on every path, until a person has approved it
+// (see [Sequencer.Approve] and the commands approve and reject). It asks when its turn
+// comes, before its middleware and its condition; waiting costs no attempt, and a deadline
+// begins afterwards. An approval is for one execution; of an operation with a timestamp it
+// counts, whichever run asked, until the operation has ended once. Rollbacks and
+// migrations are not asked about.
+type NeedsApproval interface {
+	// ApprovedBy is who is asked: a person or a role, any text of a line, at most 128
+	// bytes. It may be made from the input; empty means that nobody needs to be. It is
+	// stored in clear.
+	ApprovedBy() string
+}
+
 // The markers are abilities without an answer. They are embedded:
 //
 //	type ImportUsers struct {
@@ -205,7 +234,7 @@ type (
 	// what a rollback works from, and the messages of errors; unique and overlap keys
 	// are stored as keyed hashes. Logs, events and the errors that callers get show
 	// the kind of an error and not its message (see [ConcealedError]). Without a Sealer
-	// in Config, New refuses it. In clear stay name, queue, tags, times, the keys of
+	// in Config, New refuses it. In clear stay name, queue, tags, times, approvers, the keys of
 	// limiters, and the reasons of skips and releases: put no secrets there (Q7.3).
 	Encrypted struct{}
 
@@ -227,6 +256,15 @@ type (
 	// TxNever is for work with effects outside the database, or with several commits
 	// of its own: Tx answers ErrNoTx, Transact still works. Excludes TxRequire.
 	TxNever struct{}
+
+	// Rehearsable says that a rehearsal may run the operation, its hooks and its rollback:
+	// all that they change is in the database that they are handed, or does no harm.
+	Rehearsable struct{}
+
+	// UniqueUntilStart has a unique operation give its key up when its handler begins for
+	// the first time, rather than when it is over: another one may then wait while it
+	// runs, and its retries do not take the key back (Q4.7).
+	UniqueUntilStart struct{}
 
 	// Asynchronous is [Async] for a struct that has a field of that name.
 	Asynchronous = Async

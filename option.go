@@ -59,11 +59,13 @@ type settings struct {
 	after         func(context.Context) error
 	failed        func(context.Context, error) error
 	shouldRun     func(context.Context) (bool, error)
+	estimate      func(context.Context) (int64, error)
 	rollback      func(context.Context) error
 	dependsOn     []Dependency
 	environments  []string
 	queue         string
 	minBuild      int64
+	approvedBy    string
 }
 
 // request collects what the options of one dispatch ask for. Make one with
@@ -76,15 +78,20 @@ type request struct {
 	delay      time.Duration
 	at         time.Time
 	scheduled  bool   // Delay or At was given, so ExecuteAt is not asked
-	priority   int    // storage.PriorityDefault unless asked for
+	priority   int    // 0 = not asked for
 	connection string // "" = not asked for
+	deferred   bool   // by Defer
+	key        string // in the place of UniqueID; "" = not asked for
+	noWait     bool
+	member     string // its name among others of its flow; "" = not asked for
+	flow       inherited
 	err        error
 }
 
 // newRequest applies opts in order. Everything that is wrong with them is joined
 // in err and names no operation; the caller does.
 func newRequest(opts []DispatchOption) *request {
-	q := &request{priority: storage.PriorityDefault}
+	q := &request{}
 	for _, o := range opts {
 		if o == nil {
 			q.check(errors.New("a nil option: leave it out"))
@@ -179,6 +186,11 @@ func When(fn func(ctx context.Context) (bool, error)) RegisterOption {
 	return registerOption(func(r *registration) { r.setOnce(abilityShouldRun, fn == nil); r.set.shouldRun = fn })
 }
 
+// Estimate tells by fn how much there is to do. See [Estimable].
+func Estimate(fn func(ctx context.Context) (int64, error)) RegisterOption {
+	return registerOption(func(r *registration) { r.setOnce(abilityEstimate, fn == nil); r.set.estimate = fn })
+}
+
 // Undo makes a function an operation that can be rolled back, by fn. See [Rollbackable].
 func Undo(fn func(ctx context.Context) error) RegisterOption {
 	return registerOption(func(r *registration) { r.setOnce(abilityRollback, fn == nil); r.set.rollback = fn })
@@ -224,9 +236,16 @@ func MinBuild(n int64) RegisterOption {
 	return registerOption(func(r *registration) { r.set.minBuild = n; r.given.add(abilityMinBuild) })
 }
 
+// ApprovedBy has the operation wait until by, a person or a role, lets it run. See
+// [NeedsApproval].
+func ApprovedBy(by string) RegisterOption {
+	by = strings.TrimSpace(by)
+	return registerOption(func(r *registration) { r.set.approvedBy = by; r.given.add(abilityApprovedBy) })
+}
+
 // Mark gives a function the marker M, as embedding does for a type:
 // Mark[sequencer.Encrypted]().
-func Mark[M Async | Encrypted | Idempotent | AllowedToFail | TxRequire | TxNever]() RegisterOption {
+func Mark[M Async | Encrypted | Idempotent | AllowedToFail | TxRequire | TxNever | UniqueUntilStart | Rehearsable]() RegisterOption {
 	return registerOption(func(r *registration) {
 		var m M
 		switch any(m).(type) {
@@ -242,6 +261,20 @@ func Mark[M Async | Encrypted | Idempotent | AllowedToFail | TxRequire | TxNever
 			r.txRequire = true
 		case TxNever:
 			r.txNever = true
+		case UniqueUntilStart:
+			r.untilStart = true
+		case Rehearsable:
+			r.rehearsable = true
+		}
+	})
+}
+
+// Invalid refuses the registration because of err, unless that is nil. It is for
+// packages whose own functions register operations.
+func Invalid(err error) RegisterOption {
+	return registerOption(func(r *registration) {
+		if err != nil {
+			r.problemf("%w", err)
 		}
 	})
 }
@@ -287,6 +320,14 @@ func At(t time.Time) DispatchOption {
 	return dispatchOption(func(q *request) { q.delay, q.at, q.scheduled = 0, t, true })
 }
 
+// NoWait has ExecuteSync return a *[DeferredError] when the execution is put off, by
+// middleware, by its unique key or by its own Release, instead of waiting for its turn.
+// The execution ends as cancelled then. It still waits for its retries. A dispatch, which
+// waits in a queue, is refused with it.
+func NoWait() DispatchOption {
+	return dispatchOption(func(q *request) { q.noWait = true })
+}
+
 // Priority orders work within its queue: 1 is served first, 4 last, 2 is the
 // default. Levels are few on purpose, a claim looks at each of them.
 func Priority(level int) DispatchOption {
@@ -307,6 +348,15 @@ func OnConnection(name string) DispatchOption {
 		if name == "" {
 			q.check(errors.New("the connection is empty: name one of Config.Connections, or leave OnConnection out"))
 		}
+	})
+}
+
+// As names a member of a batch or chain among the others, for [ResultOf]; by default
+// it has its operation's name.
+func As(member string) DispatchOption {
+	return dispatchOption(func(q *request) {
+		q.member = strings.TrimSpace(member)
+		q.check(checkIdentifier("member", q.member))
 	})
 }
 

@@ -10,9 +10,16 @@ import (
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// MaxLost is how many workers in a row may die on an execution before it is
-// failed, whatever its tries: it may be what kills them (Q2.17).
+// MaxLost is how many attempts in a row may be lost before an execution is failed,
+// whatever its tries: it may be what kills their workers (Q2.17). An attempt that the
+// database undid because another transaction was in the way counts too; the fifth of
+// them is an error like any other.
 const MaxLost = 5
+
+// conflictBackoff is how long to wait after the n-th loss in a row when it was the
+// database that undid the attempt. Who was in the way has gone on; from the second on
+// the execution is attempted alone as well (ADR 11).
+var conflictBackoff = []time.Duration{50 * time.Millisecond, 200 * time.Millisecond, time.Second}
 
 // suspectAfter is how many workers in a row an execution has lost when it is attempted
 // alone (ADR 11): often enough that the machine is hardly to blame, and early enough
@@ -25,7 +32,10 @@ type signal struct {
 	reason string
 	after  time.Duration
 	keep   bool // a skip that commits what the handler wrote
+	free   bool // a release that costs no attempt although the handler ran
+	park   bool // a release until the operation is resumed
 	err    error
+	late   error // of a release: what there is no time left for
 }
 
 // In order of gravity: where an error joins several, the highest wins, so that a
@@ -35,6 +45,7 @@ type signalKind int
 const (
 	signalSkip signalKind = iota + 1
 	signalSkipForNow
+	signalCancel
 	signalRelease
 	signalRetryAfter
 	signalError // any ordinary error
@@ -45,6 +56,8 @@ func (s *signal) Error() string {
 	switch s.kind {
 	case signalSkip, signalSkipForNow:
 		return "skipped: " + s.reason
+	case signalCancel:
+		return "cancelled: " + s.reason
 	case signalRelease:
 		if s.reason != "" {
 			return fmt.Sprintf("released for %s: %s", s.after, s.reason)
@@ -84,6 +97,13 @@ func skip(kind signalKind, reason string, opts []SkipOption) error {
 	return s
 }
 
+// Cancel ends the execution as cancelled: it neither did its work nor failed. In a
+// batch the others go on and Then is not called; in a chain the rest is cancelled too.
+// A retry of the flow takes it back.
+func Cancel(reason string) error {
+	return &signal{kind: signalCancel, reason: orDefault(reason, "cancelled by the operation")}
+}
+
 // Release asks to be run again after a while, without an error. From a handler it
 // spends an attempt (it ran); from a middleware that did not call it, none (Q1.3).
 // A negative delay means at once.
@@ -115,8 +135,8 @@ func RetryAfter(err error, d time.Duration) error {
 	return &signal{kind: signalRetryAfter, err: err, after: max(d, 0)}
 }
 
-// IsFailure reports whether an attempt's error is a failure: not nil, and no Skip
-// or Release. It is for middleware.
+// IsFailure reports whether an attempt's error is a failure: not nil, and no Skip,
+// Cancel or Release. It is for middleware.
 func IsFailure(err error) bool {
 	return err != nil && gravest(err).kind >= signalRetryAfter
 }
@@ -176,8 +196,12 @@ type ending struct {
 	ran     time.Duration // of the handler
 	left    time.Duration // until the retry deadline, when the row has one
 	cause   error         // why the attempt's context ended, nil if it did not
+	undone  bool          // err is the database's, which undid the handler's transaction for another one's sake
+	overdue bool          // its deadline passed while it waited, so nothing was called
 	env     string        // a skip that holds only here
-	result  []byte
+	// A person did not let it run, so nothing was called.
+	rejected *RejectedError
+	result   []byte
 }
 
 // decide is the pure step from an attempt's error to the outcome that the store
@@ -188,6 +212,12 @@ func decide(e ending) (storage.Outcome, error) {
 		ID: e.exec.ID, Delivery: e.exec.Delivery, Errors: e.exec.Errors, Ran: e.ran, Result: e.result,
 	}
 	switch {
+	case e.overdue: // Q1.12: no attempt begins after the deadline
+		o, why := final(o, ErrDeadline, "deadline")
+		o.Excuse, o.Losses = true, e.exec.Losses
+		return o, why
+	case e.rejected != nil:
+		return final(o, e.rejected, outcomeRejected)
 	case e.err == nil && errors.Is(e.cause, ErrCancelled): // what a handler that was asked to stop says afterwards does not count
 		o.State, o.Reason, o.Result = storage.Cancelled, ErrCancelled.Error(), nil
 		return o, ErrCancelled
@@ -206,11 +236,17 @@ func decide(e ending) (storage.Outcome, error) {
 		o.State, o.Excuse, o.Losses = storage.Pending, true, e.exec.Losses
 	case errors.Is(e.cause, ErrCancelled):
 		o.State, o.Reason = storage.Cancelled, ErrCancelled.Error()
+	case e.undone:
+		return undone(e, o, s)
 	case s.kind <= signalSkipForNow:
 		o.State, o.Reason, o.ForNow, o.Env = storage.Skipped, s.reason, s.kind == signalSkipForNow, e.env
+	case s.kind == signalRelease && s.free: // Q10.18: what is paused waits, and pays nothing for it
+		o.State, o.Excuse, o.Park, o.Losses = storage.Pending, true, s.park, e.exec.Losses
+	case s.kind == signalCancel:
+		o.State, o.Reason, o.ForNow = storage.Cancelled, s.reason, true
 	case s.kind == signalRelease:
 		o.Reason = s.reason
-		return release(e, o, s.after)
+		return release(e, o, s)
 	default:
 		return fail(e, o, s)
 	}
@@ -220,8 +256,17 @@ func decide(e ending) (storage.Outcome, error) {
 // release sends the execution back without an error. One that middleware deferred
 // costs nothing and is bounded by the deadline only (Q1.4); one whose handler ran
 // has spent an attempt (Q1.15).
-func release(e ending, o storage.Outcome, after time.Duration) (storage.Outcome, error) {
-	why := e.tooLate(after)
+func release(e ending, o storage.Outcome, s *signal) (storage.Outcome, error) {
+	why := e.tooLate(s.after)
+	if why != nil && s.late != nil {
+		why = fmt.Errorf("%w: %w", s.late, why)
+	}
+	if e.policy.NoWait && why == nil {
+		d := &DeferredError{Name: e.exec.Name, After: s.after, Reason: s.reason}
+		o.State, o.Reason = storage.Cancelled, d.Error()
+		o.Excuse, o.Losses = !e.started, e.exec.Losses
+		return o, d
+	}
 	if e.started {
 		why = cmp.Or(e.exhausted(e.exec.Attempts()), why)
 	} else {
@@ -230,7 +275,25 @@ func release(e ending, o storage.Outcome, after time.Duration) (storage.Outcome,
 	if why != nil {
 		return final(o, why, "released")
 	}
-	o.State, o.Delay = storage.Pending, after
+	o.State, o.Delay = storage.Pending, s.after
+	return o, e.err
+}
+
+// undone sends back an execution whose handler returned, and whose transaction the
+// database then undid for the sake of another one: a deadlock, say, in which it was the
+// victim. The handler made no error, and none of its work is left, so the attempt costs
+// neither a try nor an exception, not even the only try: that promises one effect, and
+// there is none (Q9.9). What a handler did beside its transaction is done again, as after
+// a crash (ADR 3); who minds says TxNever. It is a loss, so it shows among the attempts
+// and does not go on for ever: at the limit it is a failed attempt after all (S7.9).
+func undone(e ending, o storage.Outcome, s *signal) (storage.Outcome, error) {
+	losses := e.exec.Losses + 1
+	delay := backoff.Delay(conflictBackoff, losses)
+	if losses >= MaxLost || e.tooLate(delay) != nil {
+		return fail(e, o, s)
+	}
+	o.State, o.Delay, o.Excuse, o.Losses = storage.Pending, delay, true, losses
+	o.Failure = failureOf(e.err, "conflict")
 	return o, e.err
 }
 

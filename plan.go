@@ -20,8 +20,13 @@ type Task struct {
 	Name      string       `json:"name"`
 	Version   int64        `json:"version"` // the 14 digits of its timestamp
 	DependsOn []Dependency `json:"depends_on,omitempty"`
-	Wave      int          `json:"wave"` // 0 = waits for nothing but its dependencies' waves
-	Tags      []string     `json:"tags,omitempty"`
+	// Wave is when its turn comes: 1, or one more than the highest wave of those it
+	// waits for. Tasks of one wave may run at the same time.
+	Wave int `json:"wave"`
+	// After are the tasks, and joins, that must be over before it starts, however they
+	// ended, besides those it depends on.
+	After []string `json:"after,omitempty"`
+	Tags  []string `json:"tags,omitempty"`
 
 	Async         bool     `json:"async,omitempty"`
 	Conditional   bool     `json:"conditional,omitempty"`     // ShouldRun decides when its turn comes
@@ -29,11 +34,14 @@ type Task struct {
 	Undoable      bool     `json:"undoable,omitempty"`
 	Irreversible  bool     `json:"irreversible,omitempty"`
 	Environments  []string `json:"environments,omitempty"`
-	Elsewhere     bool     `json:"elsewhere,omitempty"` // its environments do not include this one: it will be skipped
+	Elsewhere     bool     `json:"elsewhere,omitempty"`   // its environments do not include this one: it will be skipped
+	ApprovedBy    string   `json:"approved_by,omitempty"` // who has to approve it, "" = nobody
+	Approved      bool     `json:"approved,omitempty"`    // and has
 
 	Last       storage.State `json:"last,omitempty"`         // how it last ended, "" = never ran
 	OutOfOrder bool          `json:"out_of_order,omitempty"` // older than something that is applied
 	Checksum   string        `json:"checksum,omitempty"`
+	Evaluation *Evaluation   `json:"evaluation,omitempty"` // in a preview that evaluates
 
 	migration *migration.Migration
 	needs     []int // indexes of tasks of this plan that it depends on
@@ -48,8 +56,14 @@ type Drift struct {
 
 // Later is an operation whose time has not come.
 type Later struct {
-	Name string    `json:"name"`
-	At   time.Time `json:"at"`
+	Name   string    `json:"name"`
+	At     time.Time `json:"at"`
+	Tags   []string  `json:"tags,omitempty"`
+	Queued bool      `json:"queued,omitempty"` // the run queues it, see QueueScheduled
+
+	id        storage.ID // of what is queued already
+	dependsOn []Dependency
+	ready     bool // these are done, or will be by the end of the run
 }
 
 // Plan is what a run would do, in which order, and what it would leave. It is a
@@ -58,6 +72,7 @@ type Later struct {
 type Plan struct {
 	Method string `json:"method"`
 	Tasks  []Task `json:"tasks"`
+	Joins  []Join `json:"joins,omitempty"`
 
 	InFlight    []string `json:"in_flight,omitempty"`   // queued or running for somebody else: not offered again (S3.3)
 	Scheduled   []Later  `json:"scheduled,omitempty"`   // ExecuteAt lies ahead
@@ -67,6 +82,15 @@ type Plan struct {
 	Missing     []string `json:"missing,omitempty"` // applied migrations whose file is gone
 	Filtered    int      `json:"filtered,omitempty"`
 	Blocked     string   `json:"blocked,omitempty"` // the guard that would stop a run, and why
+
+	layout  *layout
+	waiting []Later // in flight, and not begun
+}
+
+// Join is where many tasks meet that several others wait for.
+type Join struct {
+	Name  string   `json:"name"`
+	After []string `json:"after"`
 }
 
 // Empty reports whether there is nothing to do.
@@ -81,21 +105,13 @@ func (p *Plan) Names() []string {
 	return names
 }
 
-// slots bounds how many executions are worth having in hand: the line's one, and
-// its Async tasks. Claiming for more would only make each claim look further.
-func (p *Plan) slots(most int) int {
-	async := 0
-	for _, t := range p.Tasks {
-		if t.Async {
-			async++
-		}
-	}
-	return max(1, min(most, 1+async))
-}
+// slots bounds how many executions are worth having in hand: as many as can run at a
+// time. Claiming for more would only make each claim look further.
+func (p *Plan) slots(most int) int { return max(1, min(most, p.layout.wide)) }
 
 // snapshot is everything outside the registry that a plan depends on.
 type snapshot struct {
-	newest      []storage.Execution // effective rows, see storage.NewestRequest
+	newest      []storage.Effective // effective rows, see storage.NewestRequest
 	migrations  []migration.Migration
 	environment string
 	now         time.Time
@@ -108,8 +124,8 @@ type planner struct {
 	opts   RunOptions
 	from   int64
 	plan   Plan
-	newest map[string]*storage.Execution // operations, by current name
-	rows   map[string]*storage.Execution // migrations' rows
+	newest map[string]*storage.Effective // operations, by current name
+	rows   map[string]*storage.Effective // migrations' rows
 	index  map[string]int                // tasks by key
 	left   map[string]string             // why a pending task is not in the plan, by key
 }
@@ -144,7 +160,7 @@ func buildPlan(reg *Registry, snap snapshot, opts RunOptions) (*Plan, error) {
 func newPlanner(reg *Registry, snap snapshot, opts RunOptions) *planner {
 	return &planner{
 		reg: reg, snap: snap, opts: opts,
-		newest: map[string]*storage.Execution{}, rows: map[string]*storage.Execution{},
+		newest: make(map[string]*storage.Effective, len(snap.newest)), rows: make(map[string]*storage.Effective, len(snap.migrations)),
 		index: map[string]int{}, left: map[string]string{},
 	}
 }
@@ -179,7 +195,7 @@ func (p *planner) checkNames() error {
 }
 
 // done reports whether an operation needs no run any more (S5.6).
-func done(row *storage.Execution) bool {
+func done(row *storage.Effective) bool {
 	return row != nil && storage.Satisfies(row.State, row.ForNow)
 }
 
@@ -236,6 +252,9 @@ func (p *planner) addOperations() error {
 	var never []string
 	for _, reg := range p.reg.ordered() {
 		row := p.newest[reg.name]
+		if done(row) && !p.opts.Repeat {
+			continue
+		}
 		key := operationKey(reg.name)
 		if row != nil && row.State == storage.Interrupted {
 			p.plan.Interrupted = append(p.plan.Interrupted, reg.name)
@@ -245,9 +264,9 @@ func (p *planner) addOperations() error {
 		if row != nil && !row.State.Over() {
 			p.plan.InFlight = append(p.plan.InFlight, reg.name)
 			p.left[key] = "in flight"
-			continue
-		}
-		if done(row) && !p.opts.Repeat {
+			if err := p.waiting(reg, row); err != nil {
+				return err
+			}
 			continue
 		}
 		t, at, err := p.task(reg, row)
@@ -260,7 +279,7 @@ func (p *planner) addOperations() error {
 			continue
 		}
 		if at.After(p.snap.now) {
-			p.plan.Scheduled = append(p.plan.Scheduled, Later{Name: reg.name, At: at.UTC()})
+			p.plan.Scheduled = append(p.plan.Scheduled, Later{Name: reg.name, At: at.UTC(), Tags: t.Tags, dependsOn: t.DependsOn})
 			p.left[key] = "scheduled for later"
 			continue
 		}
@@ -276,8 +295,24 @@ func (p *planner) addOperations() error {
 	return nil
 }
 
+// waiting notes the time that an operation in flight has now, if it has one.
+func (p *planner) waiting(reg *registration, row *storage.Effective) error {
+	if row.State != storage.Pending {
+		return nil
+	}
+	op, err := reg.fresh()
+	if err != nil {
+		return err
+	}
+	at, err := reg.executeAt(op)
+	if err == nil && !at.IsZero() {
+		p.plan.waiting = append(p.plan.waiting, Later{Name: reg.name, At: at.UTC(), id: row.ID})
+	}
+	return err
+}
+
 // task asks an operation's static abilities of a value from its factory.
-func (p *planner) task(reg *registration, row *storage.Execution) (Task, time.Time, error) {
+func (p *planner) task(reg *registration, row *storage.Effective) (Task, time.Time, error) {
 	op, err := reg.fresh()
 	if err != nil {
 		return Task{}, time.Time{}, err
@@ -304,6 +339,11 @@ func (p *planner) task(reg *registration, row *storage.Execution) (Task, time.Ti
 		t.Environments = list
 		t.Elsewhere = !slices.Contains(list, p.snap.environment)
 	}
+	if !t.Elsewhere && !p.opts.unasked {
+		if t.ApprovedBy, err = reg.approvedBy(op); err != nil {
+			return Task{}, time.Time{}, err
+		}
+	}
 	switch {
 	case p.opts.Sync:
 		t.Async = false
@@ -324,27 +364,10 @@ func (p *planner) filtered(t Task) string {
 		return ok && reg.name == t.Name
 	}):
 		return "not among the named"
-	case !matchTags(p.opts.Tags, t.Tags):
+	case !MatchTags(p.opts.Tags, t.Tags):
 		return "left out by --tags"
 	}
 	return ""
-}
-
-// matchTags reports whether tags pass a filter: at least one of the wanted, none
-// of those written with a minus (S16.2, S16.5).
-func matchTags(filter, tags []string) bool {
-	wanted, hit := false, false
-	for _, f := range filter {
-		if name, exclude := strings.CutPrefix(f, "-"); exclude {
-			if slices.Contains(tags, name) {
-				return false
-			}
-			continue
-		}
-		wanted = true
-		hit = hit || slices.Contains(tags, f)
-	}
-	return hit || !wanted
 }
 
 func (p *planner) leave(key, why string) {
@@ -357,7 +380,7 @@ func (p *planner) add(key string, t Task) {
 	p.plan.Tasks = append(p.plan.Tasks, t)
 }
 
-// link resolves dependencies, sorts, and numbers the waves.
+// link resolves dependencies and sorts.
 func (p *planner) link() error {
 	tasks := p.plan.Tasks
 	for i := range tasks {
@@ -371,6 +394,13 @@ func (p *planner) link() error {
 			}
 		}
 	}
+	for i := range p.plan.Scheduled {
+		l := &p.plan.Scheduled[i]
+		l.ready = !slices.ContainsFunc(l.dependsOn, func(d Dependency) bool {
+			_, err := p.resolve(l.Name, d)
+			return err != nil
+		})
+	}
 	needs := func(i int) []int { return tasks[i].needs }
 	order, cycle := graph.Order(len(tasks), func(a, b int) bool { return compareTasks(tasks[a], tasks[b]) < 0 }, needs)
 	if cycle != nil {
@@ -380,14 +410,12 @@ func (p *planner) link() error {
 		}
 		return &CycleError{Path: append(path, path[0])}
 	}
-	waves := graph.Waves(order, needs)
 	sorted := make([]Task, len(tasks))
 	place := make([]int, len(tasks))
 	for at, i := range order {
 		place[i] = at
 	}
 	for i, t := range tasks {
-		t.Wave = waves[i]
 		for k, d := range t.needs {
 			t.needs[k] = place[d]
 		}

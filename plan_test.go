@@ -448,7 +448,7 @@ func (l *lab) dyingRun(how storage.State) {
 	err := l.store.Join(ctx, storage.Worker{ID: w, Lease: time.Hour})
 	if err == nil {
 		_, err = l.store.Enqueue(ctx, storage.EnqueueRequest{
-			Flow: &flow, Executions: rows, Edges: []storage.Edge{{From: rows[0].ID, To: rows[1].ID}}, Claim: claim,
+			Flows: []storage.Flow{flow}, Executions: rows, Edges: []storage.Edge{{From: rows[0].ID, To: rows[1].ID}}, Claim: claim,
 		})
 	}
 	if err == nil {

@@ -190,3 +190,37 @@ func TestACheckSeesThePlanBeforeAnythingIsWritten(t *testing.T) {
 		t.Errorf("it did %q and the check saw %q", did, seen)
 	}
 }
+
+// A run is a flow, and no batch: what its process drives is not cancelled beside it, and what
+// failed in it is for the next run, under the run lock.
+func TestADeployRunIsNeitherCancelledNorRetriedAsAFlow_S10_6(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	var during error
+	l.op("20240101000000_one", func(ctx context.Context) error {
+		f, err := l.Flow(ctx, sequencer.Current(ctx).RunID)
+		if err == nil {
+			during = f.Cancel(ctx, "not wanted")
+		}
+		return err
+	})
+	l.op("20240102000000_two", func(context.Context) error { return errBoom })
+	l.open()
+	report, err := l.process(sequencer.RunOptions{})
+	if !errors.Is(err, errBoom) {
+		t.Fatalf("the run ended with %v", err)
+	}
+	if during == nil || !strings.Contains(during.Error(), "its process drives") {
+		t.Errorf("cancelled while it ran: %v; want a refusal", during)
+	}
+	f, err := l.Flow(t.Context(), report.RunID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Retry(t.Context(), sequencer.RetryOptions{Force: true}); err == nil || !strings.Contains(err.Error(), "the next run does it") {
+		t.Errorf("retried as a flow: %v; want a refusal", err)
+	}
+	if live := l.rows(storage.Filter{States: []storage.State{storage.Pending, storage.Running}}); len(live) > 0 {
+		t.Errorf("%d rows live after that", len(live))
+	}
+}

@@ -15,7 +15,7 @@ import (
 const KeepForever time.Duration = math.MaxInt64
 
 // Retention is how long history is kept after an execution ended, by how it ended.
-// A zero field has its default. Never deleted are migrations, what is not over,
+// A zero field has its default. Never deleted are migrations, approvals, what is not over,
 // members of flows that are not over, and the newest row of each ordered operation,
 // which is what a run knows it by.
 type Retention struct {
@@ -88,5 +88,6 @@ func (s *Sequencer) prune(ctx context.Context, sess session) (int, error) {
 			s.cfg.Logger.WarnContext(ctx, "the lock on pruning was not freed; it ends with this worker", keyError, err)
 		}
 	}()
-	return s.Prune(ctx, Retention{})
+	n, err := s.Prune(ctx, Retention{})
+	return n, errors.Join(err, s.withdrawApprovals(ctx))
 }

@@ -24,23 +24,26 @@ type registration struct {
 	version int64 // the 14 digits of its timestamp; zero for an unlisted operation
 	ordered bool
 	former  []string
-	file    string
-	line    int
+	callers [4]uintptr // who registered it, innermost first
 
 	typ      reflect.Type // the operation's type without pointer; a function's input type, nil if it has none
 	function bool
 	fresh    func() (Operation, error) // a new pointer value from the factory, of type *typ or *funcOperation
 
 	async, encrypted, idempotent, allowedToFail, txRequire, txNever  bool
+	untilStart, rehearsable                                          bool
 	rollbackable, irreversible, conditional, hasMiddleware, hasHooks bool
 
 	methods      abilitySet // abilities that are methods of the type
 	given        abilitySet // abilities that options declared
-	set          settings
+	set          *settings  // what they declared; not to be changed afterwards
 	notAbilities []string
 
 	problems []error
 	warnings []string
+
+	policies memo[policy]     // of its rows, as they were read last
+	hooks    memo[frozenHook] // likewise
 }
 
 // abilityError is an answer that cannot be used: one out of range, or a panic.
@@ -243,6 +246,22 @@ func (r *registration) uniqueVia(op Operation) (via string, err error) {
 	return r.subject(op).(interface{ UniqueVia() string }).UniqueVia(), nil
 }
 
+// staticVia is where the key is held, if that does not depend on input.
+func (r *registration) staticVia() string {
+	if !r.methods.has(abilityUniqueVia) {
+		return ""
+	}
+	op, err := r.fresh()
+	if err != nil {
+		return ""
+	}
+	via, err := r.uniqueVia(op)
+	if err != nil {
+		return ""
+	}
+	return via
+}
+
 // executeAt answers the zero time for at once.
 func (r *registration) executeAt(op Operation) (t time.Time, err error) {
 	if !r.methods.has(abilityExecuteAt) {
@@ -315,8 +334,25 @@ func (r *registration) middleware(op Operation) (list []Middleware, err error) {
 	return list, nil
 }
 
-// condition answers nil where none is declared, as do the four that follow. What
-// they return is called by the pipeline, which also recovers its panics.
+// approvedBy answers "" where nobody is asked, which an option cannot say and a method
+// that depends on its input may.
+func (r *registration) approvedBy(op Operation) (by string, err error) {
+	defer r.catch(abilityApprovedBy, &err)
+	switch {
+	case r.given.has(abilityApprovedBy):
+		by = r.set.approvedBy
+	case r.methods.has(abilityApprovedBy):
+		if by = strings.TrimSpace(r.subject(op).(interface{ ApprovedBy() string }).ApprovedBy()); by == "" {
+			return "", nil
+		}
+	default:
+		return "", nil
+	}
+	return by, r.refuse(abilityApprovedBy, checkApprover(by))
+}
+
+// condition answers nil where none is declared, as do the five that follow. Whoever
+// calls what they return recovers its panics.
 func (r *registration) condition(op Operation) func(context.Context) (bool, error) {
 	if !r.methods.has(abilityShouldRun) {
 		return r.set.shouldRun
@@ -324,6 +360,15 @@ func (r *registration) condition(op Operation) func(context.Context) (bool, erro
 	return r.subject(op).(interface {
 		ShouldRun(ctx context.Context) (bool, error)
 	}).ShouldRun
+}
+
+func (r *registration) estimate(op Operation) func(context.Context) (int64, error) {
+	if !r.methods.has(abilityEstimate) {
+		return r.set.estimate
+	}
+	return r.subject(op).(interface {
+		Estimate(ctx context.Context) (int64, error)
+	}).Estimate
 }
 
 func (r *registration) before(op Operation) func(context.Context) error {

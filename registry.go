@@ -144,11 +144,17 @@ func InTx[T any](fn func(ctx context.Context, tx T) error) func(context.Context)
 	}
 }
 
-// newRegistration notes the place of the call two frames up, reads the name and
-// applies the options.
+// undeclared is what all registrations without options share.
+var undeclared settings
+
+// newRegistration notes who calls, two frames up, reads the name and applies the
+// options.
 func newRegistration(name string, opts []RegisterOption) *registration {
-	_, file, line, _ := runtime.Caller(2)
-	r := &registration{name: strings.TrimSpace(name), file: file, line: line}
+	r := &registration{name: strings.TrimSpace(name), set: &undeclared}
+	runtime.Callers(3, r.callers[:])
+	if len(opts) > 0 {
+		r.set = new(settings)
+	}
 	version, err := parseName(r.name)
 	if err != nil {
 		r.problemf("%w", err)
@@ -237,7 +243,18 @@ func (r *Registry) claim(n *registration, name, what string) {
 	}
 }
 
-func (r *registration) place() string { return fmt.Sprintf("%s:%d", filepath.Base(r.file), r.line) }
+// registrars are packages of ours that register operations for their callers.
+const registrars = "github.com/gosequencer/sequencer/backfill."
+
+// place is where it was registered, for people.
+func (r *registration) place() string {
+	walk := runtime.CallersFrames(r.callers[:])
+	at, more := walk.Next()
+	for more && strings.HasPrefix(at.Function, registrars) {
+		at, more = walk.Next()
+	}
+	return fmt.Sprintf("%s:%d", filepath.Base(at.File), at.Line)
+}
 
 func (r *registration) where() string {
 	name := r.name

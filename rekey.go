@@ -37,21 +37,29 @@ func (s *Sequencer) KeyUsage(ctx context.Context) ([]KeyUse, error) {
 		id := s.cfg.Sealer.KeyID()
 		uses[id] = &KeyUse{KeyID: id, Current: true}
 	}
+	count := func(row *storage.Execution, over bool) {
+		for _, id := range s.keysOf(row) {
+			if uses[id] == nil {
+				uses[id] = &KeyUse{KeyID: id, Missing: id != "" && s.missing(ctx, row, id)}
+			}
+			if over {
+				uses[id].Kept++
+			} else {
+				uses[id].Waiting++
+			}
+		}
+	}
 	err := s.sealedPages(ctx, func(rows []storage.Execution) error {
 		for i := range rows {
-			for _, id := range s.keysOf(&rows[i]) {
-				if uses[id] == nil {
-					uses[id] = &KeyUse{KeyID: id, Missing: id != "" && s.missing(ctx, &rows[i], id)}
-				}
-				if rows[i].State.Over() {
-					uses[id].Kept++
-				} else {
-					uses[id].Waiting++
-				}
-			}
+			count(&rows[i], rows[i].State.Over())
 		}
 		return nil
 	})
+	if err == nil {
+		err = s.callbackFlows(ctx, func(f *storage.Flow, callbacks []storage.Callback) error {
+			return templates(callbacks, func(row *storage.Execution) error { count(row, f.Over()); return nil })
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("counting keys: %w", err)
 	}
@@ -88,6 +96,9 @@ func (s *Sequencer) Rekey(ctx context.Context, reason string) (*Rekeyed, error) 
 	}
 	done := &Rekeyed{KeyID: s.cfg.Sealer.KeyID()}
 	err := s.sealedPages(ctx, func(rows []storage.Execution) error { return s.rekeyRows(ctx, rows, reason, done) })
+	if err == nil {
+		err = s.callbackFlows(ctx, func(f *storage.Flow, _ []storage.Callback) error { return s.rekeyCallbacks(ctx, f, reason, done) })
+	}
 	if err != nil {
 		return done, fmt.Errorf("rekey, after %d executions: %w: run it again", done.Changed, err)
 	}

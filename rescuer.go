@@ -16,6 +16,7 @@ import (
 // wait until that ends, or be taken for what it has claimed and run.
 type rescuer struct {
 	s      *Sequencer
+	queue  string       // for hooks whose own is gone
 	worker storage.ID   // zero: it has not joined
 	former []storage.ID // those that could not leave yet
 }
@@ -26,7 +27,7 @@ func (r *rescuer) look(ctx context.Context) (engine.Neighbours, error) {
 	if err := r.join(ctx); err != nil {
 		return engine.Neighbours{}, err
 	}
-	_, near, err := r.s.rescueAs(ctx, r.worker)
+	_, _, near, err := r.s.rescueAs(ctx, r.worker, home{queue: r.queue})
 	if err != nil {
 		r.end(ctx)
 	}

@@ -45,14 +45,40 @@ func (r *Registry) catalog() *catalog {
 	return c
 }
 
-// snapshot is the registry as it is now; later additions to r are not seen in it.
-func (r *Registry) snapshot() *Registry {
+// Clone is the registry as it is now: what is added to one of the two is not seen in
+// the other. A test adds its own operations to one.
+func (r *Registry) Clone() *Registry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return &Registry{
 		content: slices.Clone(r.content), owner: maps.Clone(r.owner), schedules: slices.Clone(r.schedules),
 		problems: slices.Clone(r.problems), notes: slices.Clone(r.notes),
 	}
+}
+
+// snapshot is the registry as it is now; later additions to r are not seen in it.
+func (r *Registry) snapshot() *Registry {
+	for {
+		c := r.catalog()
+		if s := r.snapshotAt(c); s != nil {
+			return s
+		}
+	}
+}
+
+// snapshotAt is nil when the registry has changed since c was made.
+func (r *Registry) snapshotAt(c *catalog) *Registry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.index.Load() != c {
+		return nil
+	}
+	s := &Registry{
+		content: c.all, owner: c.byName, schedules: slices.Clone(r.schedules),
+		problems: slices.Clone(r.problems), notes: slices.Clone(r.notes),
+	}
+	s.index.Store(c)
+	return s
 }
 
 // all lists the registrations by name.
@@ -147,6 +173,8 @@ func (r *Registry) find(op Operation) (*registration, Operation, []DispatchOptio
 			return nil, nil, nil, notFound(r, o.name)
 		}
 		return reg, o, opts, reg.accepts(o)
+	case *Batch, *Chain:
+		return nil, nil, nil, inner.(interface{ notAlone() error }).notAlone()
 	case *tickOperation:
 		return nil, nil, nil, errors.New("what ForTick makes belongs to a Schedule: dispatch the operation itself")
 	}

@@ -179,7 +179,7 @@ func TestARequestHoldsWhatTheOptionsSay(t *testing.T) {
 		opts []DispatchOption
 		want func(*request) bool
 	}{
-		{"nothing", nil, func(q *request) bool { return q.priority == 2 && q.tries == nil && q.retryFor == nil && !q.scheduled }},
+		{"nothing", nil, func(q *request) bool { return q.priority == 0 && q.tries == nil && q.retryFor == nil && !q.scheduled }},
 		{"the last value wins", []DispatchOption{Tries(1), Tries(2)}, func(q *request) bool { return *q.tries == 2 }},
 		{"a deadline taken away", []DispatchOption{RetryFor(0)}, func(q *request) bool { return *q.retryFor == 0 }},
 		{"At after Delay", []DispatchOption{Delay(time.Hour), At(at)}, func(q *request) bool { return q.delay == 0 && q.at.Equal(at) && q.scheduled }},

@@ -12,8 +12,9 @@ import (
 // same execution: its counters start anew, its history stays (Q1.19). It is named
 // by operation (its newest execution, of a dispatched one the newest that failed)
 // or by id. What waited in a queue goes back there, for a worker; what a run or a
-// call had in hand runs here and now, and Retry returns how it ended. reason goes
-// into the audit log.
+// call had in hand runs here and now, and Retry returns how it ended. A deploy task that
+// needs an approval, and has none, is asked for and left as it is, with an *[ApprovalError].
+// reason goes into the audit log.
 func (s *Sequencer) Retry(ctx context.Context, nameOrID, reason string) error {
 	if row, err := s.failedOne(ctx, nameOrID); err == nil && !ownLine(&row) {
 		return s.requeue(ctx, row, reason)
@@ -31,6 +32,9 @@ func (s *Sequencer) Retry(ctx context.Context, nameOrID, reason string) error {
 				return err
 			}
 			if err := s.retryable(ctx, row); err != nil {
+				return err
+			}
+			if err := s.permitted(ctx, &row); err != nil {
 				return err
 			}
 			queue := privateQueue(row.ID)
@@ -81,7 +85,7 @@ func (s *Sequencer) RetryAll(ctx context.Context, sel Selection, reason string) 
 		return r, err
 	}
 	o := storage.Order{Action: storage.ActRetry, Actor: s.cfg.Actor, Reason: reason, Target: sel.String()}
-	err := s.each(ctx, sel, func(rows []storage.Execution) error {
+	err := s.each(ctx, sel, haveFailed, func(rows []storage.Execution) error {
 		page, err := s.requeueable(ctx, rows, &r)
 		if err != nil {
 			return err

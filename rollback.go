@@ -99,7 +99,7 @@ func (s *Sequencer) undo(ctx context.Context, sess session, targets []storage.Ex
 	began := time.Now()
 	s.emit(ctx, Event{Kind: EventRunStarted, Method: flow.Method, RunID: flow.ID.String(), Tasks: len(rows)})
 	started, err := s.store.Enqueue(ctx, storage.EnqueueRequest{
-		Flow: &flow, Executions: rows, Edges: edges, RefuseDuplicates: true,
+		Flows: []storage.Flow{flow}, Executions: rows, Edges: edges, RefuseDuplicates: true,
 		Claim: &storage.ClaimRequest{Worker: sess.worker(), Queues: []string{privateQueue(flow.ID)}, Limit: 1},
 	})
 	if err != nil {
@@ -124,14 +124,14 @@ func (s *Sequencer) rollbackTargets(ctx context.Context, name string, o Rollback
 	if err != nil {
 		return nil, err
 	}
-	var targets []storage.Execution
+	var targets []storage.Effective
 	switch {
 	case name != "":
 		target, err := s.rollbackTarget(name, newest, o)
 		if err != nil {
 			return nil, err
 		}
-		targets = []storage.Execution{target}
+		targets = []storage.Effective{target}
 	case o.Run != "" || o.Last:
 		if targets, err = s.runTargets(ctx, newest, o); err != nil {
 			return nil, err
@@ -155,25 +155,22 @@ func (s *Sequencer) rollbackTargets(ctx context.Context, name string, o Rollback
 	if targets, err = s.undoable(targets, name != ""); err != nil {
 		return nil, err
 	}
-	if targets, err = s.whole(ctx, targets); err != nil {
+	rows, err := s.whole(ctx, idsOf(targets, func(e storage.Effective) storage.ID { return e.ID }))
+	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(targets, func(a, b storage.Execution) int {
+	slices.SortStableFunc(rows, func(a, b storage.Execution) int {
 		return cmp.Or(b.FinishedAt.Compare(a.FinishedAt), cmp.Compare(b.Position, a.Position))
 	})
-	return targets, nil
+	return rows, nil
 }
 
-// whole reads the complete rows of executions, in the order given.
-func (s *Sequencer) whole(ctx context.Context, lean []storage.Execution) ([]storage.Execution, error) {
+// whole reads rows by their ids, in the order given.
+func (s *Sequencer) whole(ctx context.Context, ids []storage.ID) ([]storage.Execution, error) {
 	const page = 500
 	byID := map[storage.ID]storage.Execution{}
-	for chunk := range slices.Chunk(lean, page) {
-		ids := make([]storage.ID, len(chunk))
-		for i, row := range chunk {
-			ids[i] = row.ID
-		}
-		rows, err := s.store.Executions(ctx, storage.Filter{IDs: ids, Limit: page})
+	for chunk := range slices.Chunk(ids, page) {
+		rows, err := s.store.Executions(ctx, storage.Filter{IDs: chunk, Limit: page})
 		if err != nil {
 			return nil, err
 		}
@@ -181,23 +178,31 @@ func (s *Sequencer) whole(ctx context.Context, lean []storage.Execution) ([]stor
 			byID[row.ID] = row
 		}
 	}
-	all := make([]storage.Execution, 0, len(lean))
-	for _, row := range lean {
-		if full, ok := byID[row.ID]; ok {
-			all = append(all, full)
+	all := make([]storage.Execution, 0, len(ids))
+	for _, id := range ids {
+		if row, ok := byID[id]; ok {
+			all = append(all, row)
 		}
 	}
 	return all, nil
 }
 
+func idsOf[Row any](rows []Row, id func(Row) storage.ID) []storage.ID {
+	ids := make([]storage.ID, len(rows))
+	for i, row := range rows {
+		ids[i] = id(row)
+	}
+	return ids
+}
+
 // newestByName is the effective execution of each ordered operation, under its
 // present name.
-func (s *Sequencer) newestByName(ctx context.Context) (map[string]storage.Execution, error) {
+func (s *Sequencer) newestByName(ctx context.Context) (map[string]storage.Effective, error) {
 	rows, err := s.store.Newest(ctx, storage.NewestRequest{Environment: s.cfg.Environment})
 	if err != nil && !noLedger(err) {
 		return nil, err
 	}
-	newest := map[string]storage.Execution{}
+	newest := map[string]storage.Effective{}
 	for _, row := range rows {
 		if row.Kind != storage.Ordered {
 			continue
@@ -214,10 +219,10 @@ func (s *Sequencer) newestByName(ctx context.Context) (map[string]storage.Execut
 }
 
 // rollbackTarget checks one operation named for rollback (S10.10, S10.11).
-func (s *Sequencer) rollbackTarget(name string, newest map[string]storage.Execution, o RollbackOptions) (storage.Execution, error) {
+func (s *Sequencer) rollbackTarget(name string, newest map[string]storage.Effective, o RollbackOptions) (storage.Effective, error) {
 	reg, ok := s.reg.lookup(name)
 	if !ok {
-		return storage.Execution{}, notFound(s.reg, name)
+		return storage.Effective{}, notFound(s.reg, name)
 	}
 	row, ok := newest[reg.name]
 	switch {
@@ -232,7 +237,7 @@ func (s *Sequencer) rollbackTarget(name string, newest map[string]storage.Execut
 }
 
 // runTargets lists what a run completed and nobody has undone or redone since.
-func (s *Sequencer) runTargets(ctx context.Context, newest map[string]storage.Execution, o RollbackOptions) ([]storage.Execution, error) {
+func (s *Sequencer) runTargets(ctx context.Context, newest map[string]storage.Effective, o RollbackOptions) ([]storage.Effective, error) {
 	f, err := s.findRun(ctx, o)
 	if err != nil {
 		return nil, err
@@ -241,9 +246,13 @@ func (s *Sequencer) runTargets(ctx context.Context, newest map[string]storage.Ex
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(rows, func(row storage.Execution) bool {
-		return row.Kind != storage.Ordered || row.State != storage.Completed || newest[s.present(row.Name)].ID != row.ID
-	}), nil
+	var targets []storage.Effective
+	for _, row := range rows {
+		if row.Kind == storage.Ordered && row.State == storage.Completed && newest[s.present(row.Name)].ID == row.ID {
+			targets = append(targets, row.Effective())
+		}
+	}
+	return targets, nil
 }
 
 // findRun is the run that the options mean. Runs that began within a minute of each
@@ -272,7 +281,7 @@ func (s *Sequencer) findRun(ctx context.Context, o RollbackOptions) (storage.Flo
 }
 
 // cascade adds what completed and depends on the targets, or refuses.
-func (s *Sequencer) cascade(targets []storage.Execution, newest map[string]storage.Execution, allowed bool) ([]storage.Execution, error) {
+func (s *Sequencer) cascade(targets []storage.Effective, newest map[string]storage.Effective, allowed bool) ([]storage.Effective, error) {
 	chosen := map[string]bool{}
 	for _, t := range targets {
 		chosen[s.present(t.Name)] = true
@@ -329,8 +338,8 @@ func (s *Sequencer) present(name string) string {
 // undoable drops targets without rollback where several were selected (they stay
 // completed, S10.2), refuses one that was named, and refuses all of them when one
 // is irreversible: what lies before it must not be undone from under it.
-func (s *Sequencer) undoable(targets []storage.Execution, named bool) ([]storage.Execution, error) {
-	var keep []storage.Execution
+func (s *Sequencer) undoable(targets []storage.Effective, named bool) ([]storage.Effective, error) {
+	var keep []storage.Effective
 	for _, t := range targets {
 		reg, ok := s.reg.lookup(t.Name)
 		switch {

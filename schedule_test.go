@@ -192,14 +192,18 @@ func TestRunningAScheduleByHandLeavesItsTicksAlone(t *testing.T) {
 		l.open()
 		stop := l.work()
 		until(t, "2000-01-01 00:20")
-		receipt, err := l.RunSchedule(t.Context(), "report")
+		receipt, err := l.RunSchedule(t.Context(), "report", "the numbers were late")
 		if err != nil || receipt.ID == "" || receipt.Duplicate {
 			t.Errorf("RunSchedule: %+v, %v", receipt, err)
+		}
+		log, err := l.Store().Audit(t.Context(), storage.AuditFilter{Target: "schedule report"})
+		if err != nil || len(log) != 1 || log[0].Action != storage.AuditRunSchedule || log[0].Actor != l.Config().Actor || log[0].Reason != "the numbers were late" || log[0].Count != 1 {
+			t.Errorf("the audit log has %+v, %v", log, err)
 		}
 		if err := l.Pause(t.Context(), storage.PauseSchedule, "report", ""); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.RunSchedule(t.Context(), "report"); err != nil {
+		if _, err := l.RunSchedule(t.Context(), "report", ""); err != nil {
 			t.Errorf("RunSchedule while it is paused: %v", err)
 		}
 		if err := l.Resume(t.Context(), storage.PauseSchedule, "report", ""); err != nil {
@@ -231,7 +235,7 @@ func TestAScheduleThatIsNotThereIsSaidToBeSo(t *testing.T) {
 	l.every("nightly_report", "0 3 * * *")
 	l.open()
 	for name, call := range map[string]func(name string) error{
-		"RunSchedule": func(n string) error { _, err := l.RunSchedule(t.Context(), n); return err },
+		"RunSchedule": func(n string) error { _, err := l.RunSchedule(t.Context(), n, ""); return err },
 		"NextTicks":   func(n string) error { _, err := l.NextTicks(t.Context(), n, 1); return err },
 	} {
 		if err := call("report"); !errors.Is(err, storage.ErrNotFound) || !strings.Contains(err.Error(), "nightly_report") {

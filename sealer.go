@@ -62,10 +62,15 @@ const fieldMessage storage.Field = "message"
 // bound is where a ciphertext belongs: moved to another key's id, operation,
 // execution or field it does not open (Q7.5). The name is the row's, so that what
 // an operation was called when it was stored stays readable. An undo carries input
-// and result of what it undoes, as they were sealed; its checkpoint is its own.
+// and result of what it undoes, as they were sealed; its checkpoint is its own. The input
+// of a callback was sealed in its template, of which the policy tells.
 func bound(keyID string, row *storage.Execution, field storage.Field) []byte {
 	id := row.ID
-	if !row.Undoes.IsZero() && field != storage.FieldCheckpoint {
+	p, err := readPolicy(row.Policy)
+	switch {
+	case err == nil && !p.SealedAs.IsZero() && field == storage.FieldInput:
+		id = p.SealedAs
+	case !row.Undoes.IsZero() && row.Kind != storage.KindCallback && field != storage.FieldCheckpoint:
 		id = row.Undoes
 	}
 	return joined("sequencer 1", keyID, row.Name, string(id[:]), string(field))

@@ -11,24 +11,36 @@ import (
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// Selection says which failed executions are listed, retried or forgotten. Its
+// Selection says which failed executions are listed, retried or forgotten, and which
+// of those that are not over are cancelled. Its
 // parts combine with AND; what ran as a task of a deploy run is never among them
 // (see Status), and neither are migrations.
 type Selection struct {
 	Name  string    // of the operation: exact, or a pattern with *
-	Tag   string    // that it carries
+	Tags  []string  // that it carries: at least one of these, and none written as "-tag"
 	Group string    // of equal errors, as FailureGroups tells
 	Queue string    // where it waited
-	Since time.Time // failed then or later; zero = ever
-	All   bool      // says that nothing narrows it down, which RetryAll and ForgetAll want to be told
+	Since time.Time // failed then or later, or dispatched if it is not over; zero = ever
+	All   bool      // says that nothing but States narrows it down, which RetryAll, ForgetAll and CancelAll want to be told
 	Limit int       // at most so many, those dispatched last first; 0 = no limit
+
+	// States are those it may be in, of those that a verb concerns: Failed for what is
+	// listed as failed, retried or forgotten, Pending and Running for what is cancelled.
+	// None are all of these; where none of them is among these, nothing is selected.
+	States []storage.State
 }
 
 // String is the selection as the audit log has it.
-func (sel Selection) String() string {
-	parts := []string{"failed"}
+func (sel Selection) String() string { return sel.text("failed") }
+
+// text is the selection of what is as the word says.
+func (sel Selection) text(what string) string {
+	parts := []string{what}
+	if len(sel.States) > 0 {
+		parts = append(parts, "state="+stateWords(sel.States))
+	}
 	for _, p := range []struct{ what, value string }{
-		{"name", sel.Name}, {"tag", sel.Tag}, {"group", sel.Group}, {"queue", sel.Queue},
+		{"name", sel.Name}, {"tag", strings.Join(sel.Tags, ",")}, {"group", sel.Group}, {"queue", sel.Queue},
 	} {
 		if p.value != "" {
 			parts = append(parts, p.what+"="+p.value)
@@ -43,9 +55,17 @@ func (sel Selection) String() string {
 	return strings.Join(parts, " ")
 }
 
+func stateWords(states []storage.State) string {
+	words := make([]string, len(states))
+	for i, s := range states {
+		words[i] = string(s)
+	}
+	return strings.Join(words, ",")
+}
+
 // deliberate refuses a selection of everything that was not meant.
 func (sel Selection) deliberate() error {
-	open := sel.Name+sel.Tag+sel.Group+sel.Queue == "" && sel.Since.IsZero()
+	open := sel.Name+sel.Group+sel.Queue == "" && len(sel.Tags) == 0 && sel.Since.IsZero()
 	switch {
 	case open && !sel.All:
 		return errors.New("nothing is selected: give a name, a tag, a group, a queue or a time, or say that all of them are meant")
@@ -63,7 +83,33 @@ func (sel Selection) possible() error {
 }
 
 func (sel Selection) selects(row *storage.Execution) bool {
-	return (row.Kind == storage.Unlisted || !ownLine(row)) && (sel.Since.IsZero() || !row.FinishedAt.Before(sel.Since))
+	at := row.FinishedAt
+	if !row.State.Over() {
+		at = row.CreatedAt
+	}
+	return (row.Kind == storage.Unlisted || !ownLine(row)) && MatchTags(sel.Tags, row.Tags) && (sel.Since.IsZero() || !at.Before(sel.Since))
+}
+
+// The states that selections are of.
+var (
+	haveFailed = []storage.State{storage.Failed}
+	notOver    = []storage.State{storage.Pending, storage.Running}
+)
+
+// among are those of the states a verb concerns that sel is about.
+func (sel Selection) among(concerned []storage.State) []storage.State {
+	if len(sel.States) == 0 {
+		return concerned
+	}
+	return slices.DeleteFunc(slices.Clone(concerned), func(s storage.State) bool { return !slices.Contains(sel.States, s) })
+}
+
+// onlyTag is what a store can look for by itself.
+func onlyTag(filter []string) string {
+	if len(filter) == 1 && !strings.HasPrefix(filter[0], "-") {
+		return filter[0]
+	}
+	return ""
 }
 
 // ownLine reports a row that no worker would take: of a run, or of a call that
@@ -74,13 +120,16 @@ func ownLine(row *storage.Execution) bool { return strings.HasPrefix(row.Queue, 
 // that nobody waits long for it.
 const selectionPage = 1000
 
-// each calls fn with what sel selects, a page at a time. fn may change the rows:
+// each calls fn with what sel selects in those states, a page at a time. fn may change the rows:
 // pages follow their order, so that one which failed anew meanwhile does not come
 // twice. A database without a ledger has none.
-func (s *Sequencer) each(ctx context.Context, sel Selection, fn func(rows []storage.Execution) error) error {
+func (s *Sequencer) each(ctx context.Context, sel Selection, states []storage.State, fn func(rows []storage.Execution) error) error {
+	if states = sel.among(states); len(states) == 0 {
+		return nil // a filter without states would have all of them
+	}
 	f := storage.Filter{
-		States: []storage.State{storage.Failed}, Kinds: []storage.Kind{storage.Unlisted, storage.Ordered},
-		Name: sel.Name, Tag: sel.Tag, Group: sel.Group, Queue: sel.Queue, Limit: selectionPage,
+		States: states, Kinds: []storage.Kind{storage.Unlisted, storage.Ordered},
+		Name: sel.Name, Tag: onlyTag(sel.Tags), Group: sel.Group, Queue: sel.Queue, Limit: selectionPage,
 	}
 	left := sel.Limit
 	for {
@@ -89,7 +138,7 @@ func (s *Sequencer) each(ctx context.Context, sel Selection, fn func(rows []stor
 			if noLedger(err) {
 				return nil
 			}
-			return fmt.Errorf("reading what failed: %w", err)
+			return fmt.Errorf("reading what is selected: %w", err)
 		}
 		full := len(rows) == f.Limit
 		if full {
@@ -114,7 +163,7 @@ func (s *Sequencer) each(ctx context.Context, sel Selection, fn func(rows []stor
 
 // Selected is what became of a selection.
 type Selected struct {
-	Done    int            `json:"done"`               // executions that were retried or forgotten
+	Done    int            `json:"done"`               // executions that were retried, forgotten or cancelled
 	LeftOut map[string]int `json:"left_out,omitempty"` // executions that were not, by reason
 }
 
@@ -166,7 +215,7 @@ func (s *Sequencer) without(ctx context.Context, page []storage.Execution, refus
 		}
 		why = leftDuplicate
 	case errors.Is(refused, storage.ErrNotFound):
-		there, err := s.whole(ctx, page)
+		there, err := s.whole(ctx, idsOf(page, func(e storage.Execution) storage.ID { return e.ID }))
 		if err != nil {
 			return nil, err
 		}

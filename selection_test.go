@@ -134,7 +134,9 @@ func TestFailedWorkIsListedNewestFirstAndGroupedByCause(t *testing.T) {
 		}{
 			"name":      {sequencer.Selection{Name: "bill"}, 5},
 			"pattern":   {sequencer.Selection{Name: "*fund"}, 2},
-			"tag":       {sequencer.Selection{Tag: "vip"}, 1},
+			"tag":       {sequencer.Selection{Tags: []string{"vip"}}, 1},
+			"tags":      {sequencer.Selection{Tags: []string{"nobody", "vip"}}, 1}, // S16.2
+			"not tag":   {sequencer.Selection{Tags: []string{"-vip"}}, 6},
 			"queue":     {sequencer.Selection{Queue: "low"}, 2},
 			"limit":     {sequencer.Selection{Limit: 3}, 3},
 			"since":     {sequencer.Selection{Since: rows[0].FinishedAt.Add(1)}, 0},
@@ -216,7 +218,7 @@ func TestRetryAllTakesWhatASelectionSelectsWithOneAuditEntry(t *testing.T) {
 			want   int
 			target string
 		}{
-			{sequencer.Selection{Tag: "vip"}, 1, "failed tag=vip"},
+			{sequencer.Selection{Tags: []string{"vip"}}, 1, "failed tag=vip"},
 			{sequencer.Selection{Group: groups[1].Group}, 2, "failed group=" + groups[1].Group},
 			{sequencer.Selection{Name: "bi*", Limit: 1}, 1, "failed name=bi* limit=1"},
 			{sequencer.Selection{All: true}, 3, "failed"},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -24,6 +25,7 @@ type Sequencer struct {
 	all        map[string]*Sequencer // by connection: the same registry and configuration over each store
 	reg        *Registry
 	schedules  []*boundSchedule // those of this connection, by name
+	waiting    *flowWaits
 	cfg        Config
 }
 
@@ -37,7 +39,7 @@ func New(store storage.Store, reg *Registry, cfg Config) (*Sequencer, error) {
 	if reg == nil {
 		reg = NewRegistry()
 	}
-	s := (&Sequencer{reg: reg.snapshot(), cfg: cfg, all: map[string]*Sequencer{}}).over(DefaultConnection, store)
+	s := (&Sequencer{reg: reg.snapshot(), cfg: cfg, all: map[string]*Sequencer{}, waiting: &flowWaits{}}).over(DefaultConnection, store)
 	err := errors.Join(s.cfg.normalize(), reg.Err(), s.checkOperations())
 	for name, other := range s.cfg.Connections {
 		s.over(name, other)
@@ -62,6 +64,36 @@ func (s *Sequencer) over(connection string, store storage.Store) *Sequencer {
 	}
 	s.all[connection] = &o
 	return &o
+}
+
+// As is the sequencer on behalf of somebody: what it writes to the ledger and to the
+// audit log has actor in the place of Config.Actor. It is the same sequencer in all
+// else, on every connection, and costs nothing to make: whoever serves several people
+// makes one for each request. An empty actor is Config.Actor. What cannot be shown on a
+// line has � in its place, and what is longer than [storage.MaxName] bytes ends in ….
+func (s *Sequencer) As(actor string) *Sequencer {
+	if actor == "" {
+		return s
+	}
+	actor = shown(actor)
+	all := make(map[string]*Sequencer, len(s.all))
+	for name, on := range s.all {
+		o := *on
+		o.cfg.Actor, o.all = actor, all
+		all[name] = &o
+	}
+	return all[s.connection]
+}
+
+// shown is the name of a person as it can be shown on a line: it never becomes empty, nor
+// the name of somebody else.
+func shown(actor string) string {
+	return shorten(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, actor), storage.MaxName)
 }
 
 // DefaultConnection is the name of the store given to New.
@@ -93,6 +125,9 @@ func (s *Sequencer) checkOperations() error {
 		if reg.encrypted && s.cfg.Sealer == nil {
 			problems = append(problems, fmt.Errorf("%s is marked Encrypted, and no sealer is configured (Config.Sealer): its input would be stored in clear", reg.name))
 		}
+		if via := reg.staticVia(); via != "" && via != DefaultConnection && s.cfg.Connections[via] == nil {
+			problems = append(problems, fmt.Errorf("%s: UniqueVia is %q, which is not a connection (Config.Connections)", reg.name, via))
+		}
 		if err := s.checkMiddleware(reg); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", reg.name, err))
 		}
@@ -101,6 +136,9 @@ func (s *Sequencer) checkOperations() error {
 }
 
 func (s *Sequencer) checkMiddleware(reg *registration) error {
+	if !reg.has(abilityMiddleware) {
+		return nil
+	}
 	op, err := reg.fresh()
 	if err != nil {
 		return err

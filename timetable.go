@@ -232,8 +232,9 @@ func (s *Sequencer) NextTicks(ctx context.Context, name string, n int) ([]time.T
 
 // RunSchedule dispatches what a schedule of this build dispatches, at once and
 // whatever its ticks: they go on as if it had not been. It is for now where ForTick
-// asks.
-func (s *Sequencer) RunSchedule(ctx context.Context, name string) (Receipt, error) {
+// asks. reason goes into the audit log, in the write that dispatches it; what is in flight
+// already dispatches nothing, and is not audited.
+func (s *Sequencer) RunSchedule(ctx context.Context, name, reason string) (Receipt, error) {
 	b := s.scheduleNamed(name)
 	if b == nil {
 		if _, err := s.knownSchedule(ctx, name); err != nil {
@@ -245,7 +246,10 @@ func (s *Sequencer) RunSchedule(ctx context.Context, name string) (Receipt, erro
 	if err != nil {
 		return Receipt{}, b.wrap(err)
 	}
-	receipts, err := s.enqueue(ctx, nil, []Operation{op})
+	receipts, err := s.enqueue(ctx, nil, []Operation{op}, &storage.AuditEntry{
+		Actor: s.cfg.Actor, Action: storage.AuditRunSchedule, Reason: reason,
+		Target: storage.Pause{Kind: storage.PauseSchedule, Name: name}.Target(),
+	})
 	if err != nil {
 		return Receipt{}, err
 	}

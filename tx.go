@@ -19,7 +19,7 @@ type attemptTx struct {
 	ctx   context.Context // the attempt's or step's own: database/sql ends a transaction with the context it was begun with
 	kinds []storage.TxKind
 
-	checkpoint []byte // saved in it; the attempt's once it has committed
+	checkpoint checkpoint // saved in it; the attempt's once it has committed
 }
 
 // Tx is the transaction of the attempt, in the kind the handler's code uses:
@@ -93,14 +93,15 @@ func (t *attemptTx) end() storage.OwnedTx {
 }
 
 // keep remembers a checkpoint saved in the transaction; handlers have goroutines.
-func (t *attemptTx) keep(checkpoint []byte) {
+func (t *attemptTx) keep(c checkpoint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.checkpoint = checkpoint
+	c.moved = c.moved || t.checkpoint.moved
+	t.checkpoint = c
 }
 
-// kept is the last checkpoint saved in the transaction, nil for none.
-func (t *attemptTx) kept() []byte {
+// kept is the last checkpoint saved in the transaction, without data for none.
+func (t *attemptTx) kept() checkpoint {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.checkpoint
@@ -134,8 +135,8 @@ func Transact(ctx context.Context, fn func(ctx context.Context) error) error {
 			return errors.Join(fmt.Errorf("step of %s: commit: %w", sc.attempt.Name, err), owned.Rollback(context.WithoutCancel(ctx)))
 		}
 	}
-	if data := step.kept(); data != nil {
-		sc.attempt.setCheckpoint(data)
+	if c := step.kept(); c.data != nil {
+		sc.attempt.setCheckpoint(c)
 	}
 	return nil
 }

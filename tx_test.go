@@ -16,6 +16,7 @@ import (
 	"github.com/gosequencer/sequencer/internal/testdb"
 	"github.com/gosequencer/sequencer/storage"
 	"github.com/gosequencer/sequencer/storage/memory"
+	"github.com/gosequencer/sequencer/storage/mysql"
 	"github.com/gosequencer/sequencer/storage/postgres"
 	"github.com/gosequencer/sequencer/storage/sqlite"
 )
@@ -57,6 +58,14 @@ func onSQL(t *testing.T, test func(t *testing.T, l *sqlLab)) {
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
 		store, err := postgres.Open(t.Context(), testdb.Postgres(t), postgres.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		open(t, store, store.DB(), nil)
+	})
+	t.Run("mysql", func(t *testing.T) {
+		t.Parallel()
+		store, err := mysql.Open(t.Context(), testdb.MySQL(t), mysql.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,12 @@ func (r *registration) examine() {
 	if r.txRequire && r.txNever {
 		r.problemf("%s: TxRequire and TxNever exclude one another: keep one of them", r.subjectName())
 	}
+	switch unique := r.has(abilityUniqueID) || r.has(abilityUniqueFor) || r.has(abilityUniqueVia); {
+	case r.untilStart && !unique:
+		r.problemf("%s: it is marked UniqueUntilStart and is not unique: declare UniqueID, or drop the mark", r.subjectName())
+	case r.untilStart && r.version != 0:
+		r.problemf("%s: it is marked UniqueUntilStart, and an operation with a timestamp has its name as key until it is over: drop the mark", r.subjectName())
+	}
 	r.rollbackable = r.has(abilityRollback)
 	if r.irreversible && r.rollbackable {
 		r.problemf("%s: Irreversible and a rollback exclude one another: keep one of them", r.subjectName())
@@ -55,6 +61,7 @@ var questions = []func(*registration, Operation) error{
 	func(r *registration, op Operation) error { _, err := r.dependsOn(op); return err },
 	func(r *registration, op Operation) error { _, _, err := r.environments(op); return err },
 	func(r *registration, op Operation) error { _, err := r.middleware(op); return err },
+	func(r *registration, op Operation) error { _, err := r.approvedBy(op); return err },
 }
 
 // checkAttempts refuses tries that cannot be meant: fewer than none, and no limit

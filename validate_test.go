@@ -218,7 +218,8 @@ func TestTwoSourcesOfOneAnswerAreRefused(t *testing.T) {
 	Register(reg, "clash", Make[pointerOp],
 		Tries(1), Backoff(), Timeout(1), FailOnTimeout(), MaxExceptions(1), Use(), Tagged("a"), OnBefore(nothing), OnAfter(nothing),
 		OnFailed(func(context.Context, error) error { return nil }), When(func(context.Context) (bool, error) { return true, nil }),
-		Undo(nothing), DependsOn(), Environments(), OnQueue("q"), MinBuild(1))
+		Undo(nothing), DependsOn(), Environments(), OnQueue("q"), MinBuild(1),
+		Estimate(func(context.Context) (int64, error) { return 0, nil }), ApprovedBy("dba"))
 	var want [][]string
 	for _, pair := range [][2]string{
 		{"Tries", "Tries"},
@@ -237,6 +238,8 @@ func TestTwoSourcesOfOneAnswerAreRefused(t *testing.T) {
 		{"Environments", "Environments"},
 		{"Queue", "OnQueue"},
 		{"MinBuild", "MinBuild"},
+		{"Estimate", "Estimate"},
+		{"ApprovedBy", "ApprovedBy"},
 	} {
 		want = append(want, []string{
 			"register clash at", "sequencer.pointerOp: method " + pair[0] + " and option " + pair[1] + " say the same: keep one", `NotAbility("` + pair[0] + `")`,

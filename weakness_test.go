@@ -303,12 +303,12 @@ type backwards struct{}
 
 func (backwards) Name() string { return "backwards" }
 
-func (backwards) Arrange(p *sequencer.Plan) sequencer.Arrangement {
+func (backwards) Arrange(p *sequencer.Plan) (sequencer.Arrangement, error) {
 	a := sequencer.Arrangement{Policy: storage.PolicyStop, After: make([][]int, len(p.Tasks))}
 	for i := range p.Tasks[:len(p.Tasks)-1] {
 		a.After[i] = []int{i + 1}
 	}
-	return a
+	return a, nil
 }
 
 func TestW22TheActorIsRecorded(t *testing.T) {
@@ -417,7 +417,7 @@ func TestW28PreviewIsTheSamePlanAndRunsNothing(t *testing.T) {
 	}
 	l.expect()
 	a, b := p.Tasks[0], p.Tasks[1]
-	if a.Name != first || !a.Conditional || b.Name != second || !b.Elsewhere || !b.Async || b.Wave != 1 {
+	if a.Name != first || !a.Conditional || b.Name != second || !b.Elsewhere || !b.Async || b.Wave != 2 {
 		t.Errorf("S19.7: plan = %+v", p.Tasks)
 	}
 	if !strings.Contains(p.Blocked, "closed") {

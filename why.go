@@ -21,6 +21,7 @@ const (
 	ReasonWaits           ReasonKind = "waits"            // for others of its flow
 	ReasonScheduled       ReasonKind = "scheduled"        // due later
 	ReasonRetrying        ReasonKind = "retrying"         // it failed, and is due again later
+	ReasonApproval        ReasonKind = "approval"         // a person has to approve it
 	ReasonHeld            ReasonKind = "held"             // middleware turned it away: a limit, a key that another has, an open circuit
 	ReasonQueuePaused     ReasonKind = "queue_paused"     // nobody may claim from its queue
 	ReasonOperationPaused ReasonKind = "operation_paused" // nobody may claim its operation
@@ -42,6 +43,8 @@ type Reason struct {
 	Count  int64           `json:"ahead,omitempty"`   // how many come first, at most
 	Pause  *storage.Pause  `json:"pause,omitempty"`   // that keeps it
 	Build  int64           `json:"highest,omitempty"` // of the workers that know it
+	// Approval is the open question that it waits for; of an approval, itself.
+	Approval *Approval `json:"approval,omitempty"`
 }
 
 // Answer is why an execution is where it is: every reason that holds, the gravest
@@ -68,6 +71,8 @@ func (s *Sequencer) Why(ctx context.Context, nameOrID string) (*Answer, error) {
 		err = s.whyOver(ctx, a)
 	case row.State == storage.Running:
 		err = s.whyRunning(ctx, a)
+	case row.Kind == storage.KindApproval:
+		_, err = s.whyApproval(ctx, a)
 	case ownLine(&row):
 		err = s.whyOwn(ctx, a)
 	default:
@@ -98,7 +103,20 @@ func (s *Sequencer) whyOver(ctx context.Context, a *Answer) error {
 	case row.Reason != "":
 		text += ": " + row.Reason
 	}
-	a.add(Reason{Kind: ReasonOver, Text: text, At: row.FinishedAt})
+	over := Reason{Kind: ReasonOver, Text: text, At: row.FinishedAt}
+	if row.Kind == storage.KindApproval {
+		own, err := s.approvalOf(ctx, row)
+		if err != nil {
+			return err
+		}
+		over.Approval = &own
+	}
+	a.add(over)
+	if row.State == storage.Cancelled && row.Kind == storage.Ordered { // its run did not wait any longer
+		if _, err := s.whyApproval(ctx, a); err != nil {
+			return err
+		}
+	}
 	if row.UniqueKey == "" || !row.State.CanBecome(storage.Pending) {
 		return nil
 	}
@@ -154,8 +172,13 @@ func (s *Sequencer) whyRunning(ctx context.Context, a *Answer) error {
 		r.Kind, r.Text = ReasonLost, fmt.Sprintf("it ran on %s, which is gone: the next worker or run takes it over", describe(w))
 	default:
 		r.Text = fmt.Sprintf("it runs on %s: attempt %d", describe(w), row.Attempts())
-		if row.Total > 0 {
+		switch left := row.Left(time.Now()); {
+		case left > 0:
+			r.Text += fmt.Sprintf(", %d of %d done, about %s left", row.Done, row.Total, left.Round(time.Second))
+		case row.Total > 0:
 			r.Text += fmt.Sprintf(", %d of %d done", row.Done, row.Total)
+		case row.Done > 0:
+			r.Text += fmt.Sprintf(", %d done", row.Done)
 		}
 		if !w.LeaseUntil.IsZero() {
 			r.Text += fmt.Sprintf(", lease until %s", clockTime(w.LeaseUntil))
@@ -181,7 +204,11 @@ func (s *Sequencer) whyOwn(ctx context.Context, a *Answer) error {
 	if err := s.whyBlocked(ctx, a); err != nil {
 		return err
 	}
-	a.whyLater()
+	if asked, err := s.whyApproval(ctx, a); err != nil {
+		return err
+	} else if !asked {
+		a.whyLater()
+	}
 	row := &a.Execution
 	what := "it belongs to a call"
 	owner := row.WorkerID
@@ -251,6 +278,28 @@ func few(names []string) string {
 		return strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), len(names)-shown)
+}
+
+// whyApproval tells whose approval it waits for, and whether it waits for one.
+func (s *Sequencer) whyApproval(ctx context.Context, a *Answer) (bool, error) {
+	row := &a.Execution
+	if !row.State.Over() && !awaits(row) && row.Kind != storage.KindApproval {
+		return false, nil
+	}
+	asked, err := *row, error(nil)
+	if row.Kind != storage.KindApproval {
+		asked, err = s.look(ctx, row, s.present(row.Name))
+	}
+	if err != nil || asked.State != storage.Pending {
+		return false, err
+	}
+	open, err := s.approvalOf(ctx, &asked)
+	if err != nil {
+		return false, err
+	}
+	a.add(Reason{Kind: ReasonApproval, At: open.Since, Approval: &open, Text: fmt.Sprintf(
+		"it waits for approval by %s since %s, asked for by %s: approve or reject %s", open.By, clockTime(open.Since), open.AskedBy, open.ID)})
+	return true, nil
 }
 
 // whyHeld tells what middleware turned its last delivery away for.

@@ -19,8 +19,14 @@ func (s *Sequencer) whyWaiting(ctx context.Context, a *Answer) error {
 	if err := s.whyBlocked(ctx, a); err != nil {
 		return err
 	}
-	a.whyHeld()
-	a.whyLater()
+	asked, err := s.whyApproval(ctx, a)
+	if err != nil {
+		return err
+	}
+	if !asked {
+		a.whyHeld()
+		a.whyLater()
+	}
 	if err := s.whyNobody(ctx, a); err != nil {
 		return err
 	}

@@ -148,11 +148,7 @@ func (s *Sequencer) Work(ctx context.Context, w WorkerConfig) error {
 			return err
 		}
 		s.cfg.Logger.ErrorContext(ctx, "worker begins anew", keyError, err)
-		pause := time.NewTimer(rejoinPause)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if !sleep(ctx, rejoinPause) {
 			return nil
 		}
 	}
@@ -205,7 +201,7 @@ func (d *duty) run(ctx context.Context, sess session) error {
 	sess.abandoned = &d.abandoned
 	sess.errs, sess.ended = nil, nil // they would grow for as long as the worker works
 	// Before anything is claimed, and before nothing to do can be a reason to end.
-	r := &rescuer{s: d.s}
+	r := &rescuer{s: d.s, queue: d.cfg.Queues[0]}
 	defer r.end(ctx)
 	near := d.lookAround(ctx, r)
 	wake := make(chan struct{}, 1)
@@ -242,7 +238,7 @@ func (d *duty) run(ctx context.Context, sess session) error {
 
 // over says when the worker has done what it was asked to.
 func (d *duty) over(_ context.Context, found engine.Found) (bool, error) {
-	idle := found.Running == 0 && found.Dry && (found.NextDue < 0 || found.NextDue > moment) && !d.blocked.Load()
+	idle := found.Quiet() && (found.NextDue < 0 || found.NextDue > moment) && !d.blocked.Load()
 	if found.Running > 0 {
 		d.lastBusy.Store(time.Now().UnixNano())
 	}

@@ -61,7 +61,7 @@ type handler func(payload []byte)
 // contenders stand in the order of the output. The first of each store that takes
 // part in a work is its base.
 var contenders = slices.Concat(sqliteFloors, postgresFloors, redisFloors, mysqlFloors, rivers,
-	[]contender{asynqPeer, goqitePeer, backlitePeer, guePeer}, ours)
+	[]contender{asynqPeer, goqitePeer, backlitePeer, guePeer}, ours, oursLoaded)
 
 func find(name, store string) (contender, bool) {
 	i := slices.IndexFunc(contenders, func(c contender) bool { return c.name == name && c.store == store })

@@ -4,7 +4,7 @@
 // them do the same work on the same servers, in alternation.
 //
 //	go run .                         everything but the slow works
-//	go run . -slow                   the slow ones too: first, strange, rescue
+//	go run . -slow                   the slow ones too: first, strange, rescue, grow
 //	go run . -run drain,latency      some works; a name stands for all that begin with it
 //	go run . -store postgres         some stores
 //	go run . -who sequencer,river    some contenders
@@ -41,7 +41,18 @@
 //   - latency-same, latency-other: from an insert that has returned to the start of
 //     the handler, inserted by the process that works or by another one
 //   - rescue (slow): from SIGKILL of a worker until another one starts its job
+//   - flow-batch, flow-chain, flow-chains, flow-waves, flow-graph: half as many members as
+//     -jobs says, dispatched by one call, beside as many plain jobs; steps of the chain
+//     also beside a loop written by hand, one commit a step
+//   - grow-batch and the others (slow): flows of 1,000, 10,000 and 100,000 members. A
+//     member should cost the same in each, and the worker's memory stay
+//   - pages (slow): each page of the dashboard over a ledger of fifty times -jobs executions, a
+//     million by default; the longest of ten requests. pages-drain: a drain while twenty pages a
+//     second are asked for, beside one that nobody watches
 //   - deploy: runs over migrations and operations, see deploy.go
+//
+// "sequencer, loaded" is ours with an operation that declares what costs something
+// (ours_loaded.go): its lines beside the plain ones are the price of that.
 //
 // A job does nothing and carries 100 bytes. Everything but deploy happens in child
 // processes, so that memory is each contender's own; all of them are linked into one

@@ -35,7 +35,7 @@ var ours = []contender{
 
 func sequencerOn(store string, open func(context.Context, place) (storage.Store, error)) contender {
 	return contender{
-		name: "sequencer", store: store, settings: fmt.Sprintf("%d slots; keeps what is done", slots),
+		name: ourName, store: store, settings: fmt.Sprintf("%d slots; keeps what is done", slots),
 		prepare: func(ctx context.Context, p place) error {
 			s, err := open(ctx, p)
 			if err != nil {

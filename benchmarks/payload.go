@@ -9,6 +9,9 @@ import (
 // payloadSize is how many bytes a job carries.
 const payloadSize = 100
 
+// payloadNumber is how many bytes of it are its number.
+const payloadNumber = len("job 00000000")
+
 // warmUp is the number in the payload of a job that is not measured.
 const warmUp = -1
 

@@ -131,6 +131,9 @@ func measurements(o options, reachable map[string]string) ([]measurement, error)
 	for _, m := range deploy() {
 		take(m, false)
 	}
+	for _, m := range pages(o.jobs) {
+		take(m, true)
+	}
 	for _, name := range o.works {
 		if !slices.ContainsFunc(sortedKeys(known), func(work string) bool { return within(work, name) }) {
 			return nil, fmt.Errorf("no work %q: there are %s", name, strings.Join(sortedKeys(known), ", "))

@@ -183,7 +183,7 @@ func TestWorksAreChosenByNameAndFamily(t *testing.T) {
 	t.Parallel()
 	everywhere := map[string]string{"sqlite": "", "postgres": "", "redis": "", "mysql": ""}
 	for flags, want := range map[string]string{
-		"":                     "deploy-full deploy-normal deploy-nothing deploy-plan drain insert-64 insert-8 insert-bulk latency-other latency-same",
+		"":                     "deploy-full deploy-normal deploy-nothing deploy-plan drain flow-batch flow-chain flow-chains flow-graph flow-waves insert-64 insert-8 insert-bulk latency-other latency-same",
 		"insert":               "insert-64 insert-8 insert-bulk",
 		"drain,first-20k":      "drain first-20k",
 		"rescue,latency-other": "latency-other rescue",

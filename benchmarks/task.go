@@ -18,6 +18,7 @@ type task struct {
 	Jobs    int    `json:"jobs,omitempty"`
 	Callers int    `json:"callers,omitempty"` // goroutines that insert
 	Calls   int    `json:"calls,omitempty"`   // stop a drain after that many handler calls; 0: at its end
+	Shape   shape  `json:"shape,omitempty"`   // of a flow
 }
 
 type deed string
@@ -25,9 +26,11 @@ type deed string
 const (
 	doInsert        deed = "insert"
 	doBulk          deed = "insert in bulk"
+	doFlow          deed = "insert a flow"
 	doFill          deed = "fill"
 	doEstrange      deed = "insert what no worker knows"
 	doDrain         deed = "drain"
+	doStep          deed = "step by step"
 	doListen        deed = "listen"
 	doListenAndSend deed = "listen and send"
 	doSend          deed = "send"
@@ -78,6 +81,10 @@ func (t task) do(ctx context.Context, say func(message)) (r result, err error) {
 		return metered(ctx, t.Place, func() (result, error) { return insertAll(ctx, q, t.Jobs, t.Callers) })
 	case doBulk:
 		return metered(ctx, t.Place, func() (result, error) { return insertInBulk(ctx, q, t.Jobs) })
+	case doFlow:
+		return metered(ctx, t.Place, func() (result, error) { return insertFlow(ctx, q, t.Shape, t.Jobs) })
+	case doStep:
+		return metered(ctx, t.Place, func() (result, error) { return stepAll(ctx, q, t.Jobs) })
 	case doFill:
 		return result{}, fill(ctx, q, t.Jobs)
 	case doEstrange:

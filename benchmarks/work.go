@@ -28,7 +28,7 @@ const (
 )
 
 func works(jobs int) []work {
-	return []work{
+	return append([]work{
 		{"insert-8", false, inserting(task{Do: doInsert, Jobs: jobs, Callers: 8})},
 		{"insert-64", false, inserting(task{Do: doInsert, Jobs: jobs, Callers: 64})},
 		{"insert-bulk", false, inserting(task{Do: doBulk, Jobs: jobs})},
@@ -41,7 +41,7 @@ func works(jobs int) []work {
 		{"latency-same", false, func(ctx context.Context, c contender) ([]reading, error) { return latencySame(ctx, c, latencyJobs) }},
 		{"latency-other", false, func(ctx context.Context, c contender) ([]reading, error) { return latencyOther(ctx, c, latencyJobs) }},
 		{"rescue", true, func(ctx context.Context, c contender) ([]reading, error) { return rescue(ctx, c, rescuePatience) }},
-	}
+	}, flowWorks(jobs)...)
 }
 
 func inserting(t task) func(context.Context, contender) ([]reading, error) {

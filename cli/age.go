@@ -36,20 +36,6 @@ func (a *age) String() string {
 	return a.d.String()
 }
 
-// short leaves out units that are zero.
-func (a *age) short() string {
-	text := a.d.String()
-	for _, none := range []string{"0s", "0m"} {
-		if len(text) > len(none) && strings.HasSuffix(text, none) && (text[len(text)-len(none)-1] < '0' || text[len(text)-len(none)-1] > '9') {
-			text = strings.TrimSuffix(text, none)
-		}
-	}
-	if text == "0s" {
-		return ""
-	}
-	return text
-}
-
 func (a *age) Set(text string) error {
 	if a.never && text == "never" {
 		a.d = sequencer.KeepForever
@@ -92,7 +78,10 @@ func parseAge(text string) (time.Duration, error) {
 
 // moment is a flag for a point in time: how long ago, or a date, or a date and a
 // time, in UTC unless it says otherwise.
-type moment struct{ at time.Time }
+type moment struct {
+	at    time.Time
+	ahead bool // it is one to come, and a duration says in how long
+}
 
 func (i *moment) Type() string { return "time" }
 
@@ -105,7 +94,10 @@ func (i *moment) String() string {
 
 func (i *moment) Set(text string) error {
 	if d, err := parseAge(text); err == nil {
-		i.at = time.Now().Add(-d)
+		if !i.ahead {
+			d = -d
+		}
+		i.at = time.Now().Add(d)
 		return nil
 	}
 	for _, layout := range []string{time.RFC3339, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", time.DateOnly} {
@@ -114,5 +106,9 @@ func (i *moment) Set(text string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is no time: write how long ago (90s, 2h, 7d), 2006-01-02 or 2006-01-02T15:04:05Z", text)
+	how := "how long ago"
+	if i.ahead {
+		how = "in how long"
+	}
+	return fmt.Errorf("%q is no time: write %s (90s, 2h, 7d), 2006-01-02 or 2006-01-02T15:04:05Z", text, how)
 }

@@ -53,6 +53,23 @@ func app() int {
 			return complain(err)
 		}
 	}
+	if os.Getenv("TRANSACTIONAL") != "" {
+		cfg.Orchestrator = sequencer.TransactionalBatch()
+	}
+	if on := os.Getenv("MAY_APPROVE"); on != "" {
+		cfg.MayApprove = func(_ context.Context, actor string, a sequencer.Approval) error {
+			if actor == on {
+				return nil
+			}
+			return fmt.Errorf("%s answers for %s", on, a.By)
+		}
+	}
+	cfg.Observers = []sequencer.Observer{func(_ context.Context, e sequencer.Event) {
+		if e.Kind == sequencer.EventApprovalNeeded {
+			_ = os.WriteFile("asked", nil, 0o600) // for who awaits it
+		}
+	}}
+	cfg.WatchedTags = strings.Fields(os.Getenv("WATCH"))
 	if _, err := os.Stat("migrations"); !errors.Is(err, fs.ErrNotExist) {
 		if _, err := store.Setup(ctx); err != nil { // goose reads the file, which must be there
 			return complain(err)
@@ -100,8 +117,14 @@ var operations = map[string]func(*sequencer.Registry){
 		}
 		return fmt.Errorf("calling the bank: %w", errors.New("no money"))
 	}),
-	"panic":  add("20240104000000_panic", func(context.Context) error { panic("at the disco") }),
-	"skip":   add("20240105000000_skip", func(context.Context) error { return sequencer.Skip("there is no work") }),
+	"panic": add("20240104000000_panic", func(context.Context) error { panic("at the disco") }),
+	"skip":  add("20240105000000_skip", func(context.Context) error { return sequencer.Skip("there is no work") }),
+	"amount": add("20240112000000_amount", func(ctx context.Context) error {
+		sequencer.Progress(ctx, 30, 40)
+		return errors.New("at row 31")
+	}, sequencer.Estimate(func(context.Context) (int64, error) { return 20_000, nil })),
+	"unknown": add("20240113000000_unknown", did("unknown"),
+		sequencer.Estimate(func(context.Context) (int64, error) { return 0, errors.New("no such table: posts") })),
 	"unless": add("20240106000000_unless", did("unless"), sequencer.When(func(context.Context) (bool, error) { return false, nil })),
 	"retry": add("20240107000000_retry", func(ctx context.Context) error {
 		if sequencer.Current(ctx).Number == 1 {
@@ -145,6 +168,8 @@ var operations = map[string]func(*sequencer.Registry){
 		time.Sleep(time.Minute) // sleep: the second signal ends the process long before
 		return nil
 	}),
+	"drop":     add("20240118000000_drop", did("drop"), sequencer.ApprovedBy("dba")),
+	"refund":   add("refund", did("refund"), sequencer.ApprovedBy("finance"), sequencer.Mark[sequencer.Async]()),
 	"old":      add("20230101000000_old", did("old")),
 	"customer": func(reg *sequencer.Registry) { sequencer.Register(reg, "sync_customer", sequencer.Make[customer]) },
 	"mail":     func(reg *sequencer.Registry) { sequencer.Register(reg, "mail", sequencer.Make[mail]) },
@@ -155,6 +180,27 @@ var operations = map[string]func(*sequencer.Registry){
 		<-ctx.Done()
 		return errors.Join(context.Cause(ctx), os.WriteFile("stopped", []byte(context.Cause(ctx).Error()), 0o600))
 	}, sequencer.Mark[sequencer.Async]()),
+	"importer": func(reg *sequencer.Registry) { // dispatches a batch with a chain in it, and prints its id
+		for _, name := range []string{"users", "orders", "index", "report", "cleanup"} {
+			sequencer.RegisterFunc(reg, name, did(name))
+		}
+		sequencer.RegisterFunc(reg, "prices", func(context.Context) error {
+			if os.Getenv("MENDED") != "" {
+				return nil
+			}
+			return errors.New("the bank is closed")
+		})
+		sequencer.RegisterFunc(reg, "start_import", func(ctx context.Context) error {
+			seq := sequencer.From(ctx)
+			flow, err := seq.Batch(
+				sequencer.Named("users", nil), seq.Chain(sequencer.Named("orders", nil), sequencer.Named("index", nil)).Name("orders"), sequencer.Named("prices", nil),
+			).Name("import").AllowFailures().Then(sequencer.Named("report", nil)).Finally(sequencer.Named("cleanup", nil)).OnQueue("imports").Dispatch(ctx)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile("flow", []byte(flow.ID()), 0o600)
+		})
+	},
 	"nightly": func(reg *sequencer.Registry) {
 		op := sequencer.RegisterFunc(reg, "report", did("report"))
 		sequencer.Schedule(reg, "nightly_report", "30 2 * * *", op, sequencer.InZone("Europe/Berlin"), sequencer.OnQueue("low"))

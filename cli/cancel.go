@@ -15,7 +15,7 @@ func newCancel(a *app) *cobra.Command {
 		Use:   "cancel NAME|ID",
 		Short: "Take back what is queued, or ask what runs to stop",
 		Long: "Takes back the newest execution of an operation, or the one with an id, if it has not started.\n" +
-			"One that runs is asked to stop, and ends when its process has heard of it.",
+			"One that runs is asked to stop, and ends when its process has heard of it, or fails before.",
 		Example: "  " + a.root.Name() + ` cancel sync_customer --reason "queued by mistake"`,
 		Args:    takes("NAME|ID"),
 		RunE:    a.with(c.body),

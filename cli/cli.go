@@ -93,6 +93,8 @@ type app struct {
 	opener Opener
 	db     *sql.DB
 	extra  []*cobra.Command
+	// scratch opens a scratch database; nil = nobody said how.
+	scratch func(ctx context.Context, log *slog.Logger, url string) (*Opened, error)
 
 	json    bool
 	verbose bool
@@ -122,9 +124,9 @@ func newApp(name string, seq *sequencer.Sequencer, options []Option) *app {
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show traces of errors, and log lines")
 	flags.BoolVar(&a.noColor, "no-color", false, "no colours, also not on a terminal")
 	a.opener.Flags(flags)
-	a.group("deploy", "Deploy:", newProcess(a), newPlan(a), newStatus(a), newVerify(a), newWait(a), newValidate(a), newRollback(a), newUnlock(a))
-	a.group("queue", "Queues:", newWork(a), newExecute(a), newQueues(a), newWorkers(a), newMonitor(a), newPause(a), newResume(a), newSchedule(a))
-	a.group("work", "Single executions:", newWhy(a), newFailed(a), newRetry(a), newForget(a), newCancel(a), newResolve(a), newPrune(a), newRekey(a))
+	a.group("deploy", "Deploy:", newProcess(a), newPlan(a), newStatus(a), newVerify(a), newWait(a), newValidate(a), newRehearse(a), newRollback(a), newUnlock(a))
+	a.group("queue", "Queues:", newWork(a), newExecute(a), newBatch(a), newFlow(a), newTop(a), newQueues(a), newWorkers(a), newTags(a), newMonitor(a), newDashboard(a), newPause(a), newResume(a), newSchedule(a), newDeferred(a))
+	a.group("work", "Single executions:", newWhy(a), newFailed(a), newRetry(a), newForget(a), newCancel(a), newApprove(a), newReject(a), newResolve(a), newPrune(a), newRekey(a))
 	a.root.AddCommand(newMake(a), newImport(a), newVersion(a))
 	narrow(a.root)
 	a.root.AddCommand(a.extra...)

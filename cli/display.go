@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -34,6 +36,16 @@ type runningTask struct {
 	id, what, name string
 	began          time.Time
 	done, total    int64
+	first          int64     // done when it was first heard of in this attempt…
+	since          time.Time // …and when that was; zero = not yet
+}
+
+// hear takes in how far the task has come.
+func (t *runningTask) hear(done, total int64) {
+	if t.since.IsZero() {
+		t.first, t.since = done, time.Now()
+	}
+	t.done, t.total = done, total
 }
 
 const redraw = 100 * time.Millisecond
@@ -89,6 +101,9 @@ func (d *display) observe(_ context.Context, e sequencer.Event) {
 }
 
 func (d *display) hear(e sequencer.Event) {
+	if e.Operation == storage.Nested || quiet(e) {
+		return
+	}
 	switch e.Kind {
 	case sequencer.EventRunStarted:
 		d.tasks, d.over = e.Tasks, 0
@@ -96,16 +111,18 @@ func (d *display) hear(e sequencer.Event) {
 		d.begin(e)
 	case sequencer.EventProgress:
 		if t := d.find(e.ID); t != nil {
-			t.done, t.total = e.Done, e.Total
+			t.hear(e.Done, e.Total)
 		}
 	case sequencer.EventRetrying:
-		d.ui.sayf("%s %s: attempt %d failed, next in %s: %v", kindWord(e.Operation), e.Name, e.Attempt, elapsed(e.Next), e.Err)
+		d.ui.sayf("%s %s: attempt %d failed, next in %s: %v", wording.Kind(e.Operation), e.Name, e.Attempt, wording.Elapsed(e.Next), e.Err)
 	case sequencer.EventReleased:
 		if e.Next == 0 {
-			d.ui.sayf("%s %s: put back", kindWord(e.Operation), e.Name)
+			d.ui.sayf("%s %s: put back", wording.Kind(e.Operation), e.Name)
 			return
 		}
-		d.ui.sayf("%s %s: not yet, next in %s", kindWord(e.Operation), e.Name, elapsed(e.Next))
+		d.ui.sayf("%s %s: not yet, next in %s", wording.Kind(e.Operation), e.Name, wording.Elapsed(e.Next))
+	case sequencer.EventApprovalNeeded:
+		d.ui.sayf("waiting: %s %s: %s approve %s, or reject", e.Name, e.Reason, d.ui.name, approvable(e))
 	case sequencer.EventLockWaiting:
 		d.ui.sayf("waiting: %v", e.Err)
 	case sequencer.EventWarning:
@@ -114,10 +131,12 @@ func (d *display) hear(e sequencer.Event) {
 		if e.RunID != "" {
 			d.ui.sayf("recovered: %s", e.Reason)
 		} else {
-			d.ui.sayf("recovered: %s %s: %s", kindWord(e.Operation), e.Name, e.Reason)
+			d.ui.sayf("recovered: %s %s: %s", wording.Kind(e.Operation), e.Name, e.Reason)
 		}
 	case sequencer.EventQueued:
 		d.ui.sayf("queued: %s", e.Name)
+	case sequencer.EventFlowDispatched:
+		d.ui.sayf("queued: %s %s with members: %d", e.Method, e.Name, e.Tasks)
 	default:
 		if word, style := ending(e); word != "" {
 			d.end(e, word, style)
@@ -125,12 +144,34 @@ func (d *display) hear(e sequencer.Event) {
 	}
 }
 
+// approvable is what to call it in answers: the name stands for one execution only if it
+// has a timestamp.
+func approvable(e sequencer.Event) string {
+	if e.Operation == storage.Ordered {
+		return e.Name
+	}
+	return e.ID
+}
+
+// quiet reports whether an event is one of the many that a batch or chain makes which a
+// task of the run dispatches and works off: of its members only what goes wrong is told.
+func quiet(e sequencer.Event) bool {
+	if e.Operation != storage.Unlisted || e.Method != string(storage.FlowBatch) && e.Method != string(storage.FlowChain) {
+		return false
+	}
+	return slices.Contains(unremarkable, e.Kind)
+}
+
+var unremarkable = []sequencer.EventKind{
+	sequencer.EventQueued, sequencer.EventStarted, sequencer.EventProgress, sequencer.EventCompleted, sequencer.EventSkipped,
+}
+
 func (d *display) begin(e sequencer.Event) {
 	if t := d.find(e.ID); t != nil { // another attempt
-		t.done, t.total = 0, 0
+		t.done, t.total, t.since = 0, 0, time.Time{}
 		return
 	}
-	d.running = append(d.running, &runningTask{id: e.ID, what: kindWord(e.Operation), name: e.Name, began: time.Now()})
+	d.running = append(d.running, &runningTask{id: e.ID, what: wording.Kind(e.Operation), name: e.Name, began: time.Now()})
 }
 
 func (d *display) end(e sequencer.Event, word string, s style) {
@@ -143,7 +184,7 @@ func (d *display) end(e sequencer.Event, word string, s style) {
 		}
 	}
 	d.over++
-	line := fmt.Sprintf("%-9s %s  %s %s", kindWord(e.Operation), e.Name, d.ui.paint(s, word), elapsed(took))
+	line := fmt.Sprintf("%-9s %s  %s %s", wording.Kind(e.Operation), e.Name, d.ui.paint(s, word), wording.Elapsed(took))
 	if e.Reason != "" {
 		line += d.ui.paint(dim, " ("+e.Reason+")")
 	}
@@ -161,6 +202,9 @@ func (d *display) find(id string) *runningTask {
 
 // ending words the end of a task, "" for any other event.
 func ending(e sequencer.Event) (string, style) {
+	if e.Kind == sequencer.EventFailed && e.Allowed {
+		return "FAILED (allowed)", yellow
+	}
 	switch e.Kind {
 	case sequencer.EventCompleted, sequencer.EventRolledBack:
 		return "DONE", green
@@ -174,17 +218,6 @@ func ending(e sequencer.Event) (string, style) {
 		return "INTERRUPTED", red
 	default:
 		return "", plain
-	}
-}
-
-func kindWord(k storage.Kind) string {
-	switch k {
-	case storage.Migration:
-		return "migration"
-	case storage.Undo:
-		return "rollback"
-	default:
-		return "operation"
 	}
 }
 
@@ -208,9 +241,9 @@ func (d *display) line(width int) string {
 // tail is what stands behind the name.
 func (d *display) tail(t *runningTask, ran time.Duration) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "  %s %s", d.ui.paint(cyan, "RUNNING"), elapsed(ran.Truncate(redraw)))
+	fmt.Fprintf(&b, "  %s %s", d.ui.paint(cyan, "RUNNING"), wording.Elapsed(ran.Truncate(redraw)))
 	if t.total > 0 {
-		b.WriteString(" " + bar(t.done, t.total, ran))
+		b.WriteString(" " + t.bar())
 	} else if t.done > 0 {
 		fmt.Fprintf(&b, " %d", t.done)
 	}
@@ -223,15 +256,17 @@ func (d *display) tail(t *runningTask, ran time.Duration) string {
 	return b.String()
 }
 
-// bar draws done of total and, once it can be guessed, the time that is left.
-func bar(done, total int64, ran time.Duration) string {
+// bar draws done of total and, once it can be guessed, the time that is left: by what
+// this attempt has done, which may have begun in the middle.
+func (t *runningTask) bar() string {
 	const width = 20
-	done = min(max(done, 0), total)
-	full := int(done * width / total)
-	line := fmt.Sprintf("[%s%s] %d/%d", strings.Repeat("█", full), strings.Repeat("░", width-full), done, total)
-	if done > 0 && done < total && ran > time.Second {
-		left := time.Duration(float64(ran) / float64(done) * float64(total-done))
-		line += fmt.Sprintf(" %s left", left.Round(time.Second))
+	done := min(max(t.done, 0), t.total)
+	full := int(done * width / t.total)
+	line := fmt.Sprintf("[%s%s] %d/%d", strings.Repeat("█", full), strings.Repeat("░", width-full), done, t.total)
+	if ran := time.Since(t.since); ran > time.Second {
+		if left := storage.Left(done-t.first, t.total-done, ran); left > 0 {
+			line += fmt.Sprintf(" %s left", left.Round(time.Second))
+		}
 	}
 	return line
 }

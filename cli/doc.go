@@ -19,6 +19,7 @@
 //	5    something is pending or failed (verify, wait, status --exit-code), or a queue has reached a limit (monitor)
 //	6    waiting timed out (wait)
 //	7    applied migrations were changed afterwards, and nothing worse (verify, wait, status --exit-code)
+//	8    a run stopped because it waits for an approval (process)
 //	130  stopped by Ctrl-C or SIGTERM; a worker whose executions ended, or went back to their queues, exits 0
 //
 // # Output
@@ -35,7 +36,7 @@
 //	plan      {"method","tasks":[…],"in_flight","scheduled","interrupted","drift","unknown","missing","filtered","blocked"},
 //	          also what process --dry-run prints
 //	status    one key per section: "pending" (tasks), "completed", "failed", "running", "skipped", "rolled_back",
-//	          "cancelled", "interrupted" (executions), "scheduled", "queues", "schedules", "paused", "unknown", "missing", "drift",
+//	          "cancelled", "interrupted" (executions), "scheduled", "queues", "schedules", "approvals", "paused", "unknown", "missing", "drift",
 //	          "locks", "open_runs" and "last_run"; with --history {"executions":[…]}
 //	execute   {"id","name","state","duplicate"}
 //	resolve   {"name","state"}
@@ -43,9 +44,10 @@
 //	forget    {"name","forgotten"}; of a selection {"forgotten","left_out"}, with --dry-run {"groups":[…]}
 //	failed    {"failed":[…],"more"}, with --groups {"groups":[…]}
 //	why       {"execution","reasons":[{"kind","text",…}…]}
-//	work      {"completed","failed","retried","released","skipped","cancelled","interrupted","reason","elapsed_ns"}
+//	work      {"completed","failed","retried","released","skipped","cancelled","interrupted","rolled_back","reason","elapsed_ns"}
 //	queues    {"queues":[…]}
 //	workers   {"workers":[…]}
+//	tags      {"since","tags":[…]}
 //	monitor   {"ok","queues":[…]}
 //	pause, resume  {"kind","name","paused","changed"}
 //	schedule list  {"schedules":[…]}
@@ -54,6 +56,7 @@
 //	schedule pause, schedule resume  as pause and resume
 //	prune     {"pruned"}
 //	cancel    {"name","cancelled"}
+//	approve, reject  {"id","name","by","execution","asked_by","since","state","answer","answered_at"}
 //	rekey     {"key","changed","current","failed","missed","unknown"}; with --dry-run {"keys":[…]}
 //	unlock    {"unlocked","holder"}
 //	validate  {"valid","notices"}

@@ -16,21 +16,26 @@ import (
 
 // executeCommand runs or queues one operation, whatever the ledger says of it.
 type executeCommand struct {
-	input string
-	sync  bool
-	async bool
-	queue string
+	input  string
+	sync   bool
+	async  bool
+	queue  string
+	noWait bool
+	at     moment
+	key    string
 }
 
 func newExecute(a *app) *cobra.Command {
-	c := &executeCommand{}
+	c := &executeCommand{at: moment{ahead: true}}
 	cmd := &cobra.Command{
 		Use:   "execute NAME",
 		Short: "Run one operation, again if it is done",
 		Long: "Runs one operation here and now, or queues it for a worker if it is asynchronous or --async says so. It\n" +
-			"does not look at history: what is done runs again, as a new execution.",
+			"does not look at history: what is done runs again, as a new execution. With --at it is deferred: a worker runs it when\n" +
+			"that time has come.",
 		Example: "  " + a.root.Name() + ` execute sync_customer --input '{"customer_id": 42}'` + "\n" +
-			"  " + a.root.Name() + " execute sync_customer --async --queue low",
+			"  " + a.root.Name() + " execute sync_customer --async --queue low\n" +
+			"  " + a.root.Name() + " execute send_reminder --at 36h --dedupe customer-42",
 		Args: takes("NAME"),
 		RunE: a.with(c.body),
 	}
@@ -38,7 +43,10 @@ func newExecute(a *app) *cobra.Command {
 	f.StringVar(&c.input, "input", "", "input as JSON; - reads it from stdin")
 	f.BoolVar(&c.sync, "sync", false, "run it here, also if it is asynchronous")
 	f.BoolVar(&c.async, "async", false, "queue it for a worker")
+	f.BoolVar(&c.noWait, "no-wait", false, "fail at once when a limit or a key puts it off")
 	f.StringVar(&c.queue, "queue", "", "the queue to wait in")
+	f.Var(&c.at, "at", "defer it until then: a time, or in how long (2h, 7d)")
+	f.StringVar(&c.key, "dedupe", "", "queue it only if none of this key is")
 	return cmd
 }
 
@@ -54,6 +62,9 @@ func (c *executeCommand) body(ctx context.Context, s *session) error {
 	if c.sync && c.async {
 		return usagef("--sync and --async exclude each other: give one of them")
 	}
+	if err := c.checkLater(); err != nil {
+		return err
+	}
 	input, err := c.read(s.in)
 	if err != nil {
 		return err
@@ -65,6 +76,12 @@ func (c *executeCommand) body(ctx context.Context, s *session) error {
 		op = sequencer.With(op, sequencer.OnQueue(c.queue))
 	case c.queue != "":
 		s.sayf("warning: --queue without --async has no effect")
+	}
+	if c.noWait {
+		op = sequencer.With(op, sequencer.NoWait())
+	}
+	if c.key != "" {
+		op = sequencer.With(op, sequencer.DedupeKey(c.key))
 	}
 	if err := s.check(ctx, []sequencer.Task{{Kind: storage.Ordered, Name: name}}); err != nil {
 		return err
@@ -85,8 +102,28 @@ func (c *executeCommand) body(ctx context.Context, s *session) error {
 	return w.conclude(ctx, s, err)
 }
 
+// checkLater settles what --at, --no-wait and --dedupe go with. What is deferred is queued.
+func (c *executeCommand) checkLater() error {
+	switch {
+	case !c.at.at.IsZero() && c.sync:
+		return usagef("--at and --sync exclude each other: give one of them")
+	case !c.at.at.IsZero():
+		c.async = true
+	}
+	switch {
+	case c.noWait && c.async:
+		return usagef("--no-wait is for what runs here: what is queued waits for its turn")
+	case c.key != "" && !c.async:
+		return usagef("--dedupe is for what is queued: give --async or --at with it")
+	}
+	return nil
+}
+
 func (c *executeCommand) call(ctx context.Context, seq *sequencer.Sequencer, op sequencer.Operation) error {
 	switch {
+	case !c.at.at.IsZero():
+		_, err := seq.Defer(ctx, op, c.at.at)
+		return err
 	case c.async:
 		_, err := seq.Dispatch(ctx, op)
 		return err

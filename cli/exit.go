@@ -19,6 +19,7 @@ const (
 	exitFound       = 5
 	exitTimeout     = 6
 	exitDrift       = 7
+	exitApproval    = 8
 	exitInterrupted = 130
 )
 
@@ -35,6 +36,8 @@ func ExitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, errStopped), errors.Is(err, sequencer.ErrShutdown):
 		return exitInterrupted
+	case errors.Is(err, sequencer.ErrNotApproved):
+		return exitApproval
 	case errors.Is(err, sequencer.ErrGuard):
 		return exitBlocked
 	case errors.Is(err, sequencer.ErrLocked):

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"unicode"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -19,6 +19,13 @@ func explain(err error) string {
 		return plainly(err)
 	}
 	var lines []string
+	var waits *sequencer.ApprovalError
+	if errors.As(err, &waits) {
+		lines = append(lines, waits.Error())
+	}
+	for _, w := range run.Waves {
+		lines = append(lines, w.Error())
+	}
 	for _, f := range run.Failures {
 		lines = append(lines, plainly(f))
 	}
@@ -27,6 +34,9 @@ func explain(err error) string {
 	}
 	if errors.Is(err, sequencer.ErrShutdown) || len(lines) == 0 {
 		lines = append(lines, "the run is "+string(run.State))
+	}
+	if len(run.Kept) > 0 {
+		lines = append(lines, "not undone, because it has no rollback: "+strings.Join(run.Kept, ", "))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -46,24 +56,32 @@ func plainly(err error) string {
 func (u *ui) hint(err error) string {
 	var own interface{ Hint() string }
 	var interrupted *sequencer.InterruptedError
+	var detached *sequencer.DetachedError
 	var schema *storage.SchemaError
 	var run *sequencer.RunError
 	var moved *storage.TransitionError
+	var waits *sequencer.ApprovalError
 	switch {
+	case errors.As(err, &waits):
+		return fmt.Sprintf("%s approve %s --reason …, or reject; then %[1]s process goes on, or let it wait with --wait-approval", u.name, waits.Waiting[0].Name)
 	case errors.As(err, &own):
 		return own.Hint()
 	case errors.As(err, &interrupted):
 		return u.settle(interrupted.Names[0])
+	case errors.As(err, &detached):
+		return fmt.Sprintf("wait for it with --isolate, and let workers run: %s work; %[1]s flow show %s says what is left", u.name, detached.Run)
 	case errors.Is(err, sequencer.ErrLocked):
 		return fmt.Sprintf("wait for it with --isolate; if its process is gone for certain: %s unlock --reason …", u.name)
 	case errors.As(err, &schema) && schema.Missing():
 		return fmt.Sprintf("the first %s process creates it", u.name)
 	case errors.As(err, &schema) && schema.Outdated():
-		return fmt.Sprintf("the next %s process does it; binaries of the release before may go on", u.name)
+		return fmt.Sprintf("the next %s process does it; stop the workers of the release before first", u.name)
 	case errors.As(err, &schema):
 		return "nothing was changed; install the release that wrote this ledger, or a newer one"
 	case errors.As(err, &run) && u.interrupted(run) != "":
 		return u.interrupted(run)
+	case errors.Is(err, sequencer.ErrShutdown) && errors.As(err, &run) && len(run.Undo) > 0:
+		return fmt.Sprintf("%s process does, and then begins anew", u.name)
 	case errors.Is(err, sequencer.ErrShutdown):
 		return fmt.Sprintf("%s process goes on where it stopped", u.name)
 	case errors.As(err, &run):
@@ -112,7 +130,7 @@ func trace(err error) string {
 	var b strings.Builder
 	var walk func(err error, depth int)
 	walk = func(err error, depth int) {
-		fmt.Fprintf(&b, "  %s%T: %s\n", strings.Repeat("  ", depth), err, firstLine(err.Error()))
+		fmt.Fprintf(&b, "  %s%T: %s\n", strings.Repeat("  ", depth), err, wording.FirstLine(err.Error()))
 		switch x := err.(type) { //nolint:errorlint // this prints the unwrapping
 		case interface{ Unwrap() []error }:
 			for _, child := range x.Unwrap() {
@@ -130,16 +148,4 @@ func trace(err error) string {
 		b.WriteString(panicked.Stack)
 	}
 	return strings.TrimRight(b.String(), "\n")
-}
-
-// firstLine is safe to print: what an error quotes may hold anything, and a terminal
-// obeys some of it.
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, strings.TrimRight(line, "\r"))
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/internal/wording"
 )
 
 // failedCommand lists what failed.
@@ -85,20 +85,12 @@ func (c *failedCommand) body(ctx context.Context, s *session) error {
 func (u *ui) failedTable(entries []entry) {
 	rows := make([][]string, len(entries))
 	for i, e := range entries {
-		rows[i] = []string{e.ID.String(), e.Name, stamp(e.FinishedAt), queueWord(e.Queue), strconv.Itoa(e.Attempts), firstLine(e.LastError)}
+		rows[i] = []string{e.ID.String(), e.Name, stamp(e.FinishedAt), wording.Queue(e.Queue), strconv.Itoa(e.Attempts), wording.FirstLine(e.LastError)}
 	}
 	u.listing([]string{"id", "name", "failed (UTC)", "queue", "attempts", "error"}, rows)
 	if u.verbose {
 		u.traces(entries)
 	}
-}
-
-// queueWord is a queue as people know it: a private one has no name for them.
-func queueWord(queue string) string {
-	if strings.HasPrefix(queue, storage.PrivateQueue) {
-		return ""
-	}
-	return queue
 }
 
 // listing is a table whose last column is text. Where it does not fit, the text

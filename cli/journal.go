@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 )
 
 // journal writes a worker's events to stderr, a line each, and counts them.
@@ -31,6 +32,7 @@ type tally struct {
 	Skipped     int `json:"skipped"`
 	Cancelled   int `json:"cancelled"`
 	Interrupted int `json:"interrupted"`
+	RolledBack  int `json:"rolled_back"`
 }
 
 // observe hears events from every goroutine of a worker.
@@ -55,7 +57,7 @@ func (j *journal) line(e sequencer.Event) string {
 		j.tally.Retried++
 		next := "at once"
 		if e.Next > 0 {
-			next = "in " + elapsed(e.Next)
+			next = "in " + wording.Elapsed(e.Next)
 		}
 		return fmt.Sprintf("%s  attempt %d failed, next %s: %s  (%s)", e.Name, e.Attempt, next, oneLine(e.Err), e.ID)
 	case sequencer.EventReleased:
@@ -63,19 +65,29 @@ func (j *journal) line(e sequencer.Event) string {
 		return j.released(e)
 	case sequencer.EventFailed:
 		j.tally.Failed++
-		return fmt.Sprintf("%s  FAILED %s: %s  (%s)", e.Name, elapsed(e.Elapsed), oneLine(e.Err), e.ID)
+		return fmt.Sprintf("%s  FAILED %s: %s  (%s)", e.Name, wording.Elapsed(e.Elapsed), oneLine(e.Err), e.ID)
 	case sequencer.EventCompleted:
 		j.tally.Completed++
-		return j.unlessQuiet("%s  DONE %s", e.Name, elapsed(e.Elapsed))
+		return j.unlessQuiet("%s  DONE %s", e.Name, wording.Elapsed(e.Elapsed))
 	case sequencer.EventSkipped:
 		j.tally.Skipped++
-		return j.unlessQuiet("%s  SKIPPED %s (%s)", e.Name, elapsed(e.Elapsed), e.Reason)
+		return j.unlessQuiet("%s  SKIPPED %s (%s)", e.Name, wording.Elapsed(e.Elapsed), e.Reason)
 	case sequencer.EventCancelled:
 		j.tally.Cancelled++
-		return fmt.Sprintf("%s  CANCELLED %s  (%s)", e.Name, elapsed(e.Elapsed), e.ID)
+		return fmt.Sprintf("%s  CANCELLED %s  (%s)", e.Name, wording.Elapsed(e.Elapsed), e.ID)
 	case sequencer.EventInterrupted:
 		j.tally.Interrupted++
 		return fmt.Sprintf("%s  INTERRUPTED  (%s)", e.Name, e.ID)
+	case sequencer.EventRolledBack:
+		j.tally.RolledBack++
+		return j.unlessQuiet("%s  ROLLED BACK %s", e.Name, wording.Elapsed(e.Elapsed))
+	case sequencer.EventUndoFailed:
+		j.tally.Failed++
+		return fmt.Sprintf("%s  ROLLBACK FAILED %s: %s  (%s)", e.Name, wording.Elapsed(e.Elapsed), oneLine(e.Err), e.ID)
+	case sequencer.EventApprovalNeeded:
+		return j.unlessQuiet("%s  %s", e.Name, e.Reason)
+	case sequencer.EventFlowEnded:
+		return j.unlessQuiet("%s  over: %s %s  (%s)", strings.TrimSpace(e.Method+" "+e.Name), e.State, wording.Elapsed(e.Elapsed), e.ID)
 	case sequencer.EventRecovered:
 		return fmt.Sprintf("%s  recovered: %s  (%s)", e.Name, e.Reason, e.ID)
 	case sequencer.EventWarning:
@@ -94,7 +106,7 @@ func (j *journal) released(e sequencer.Event) string {
 	case errors.Is(e.Err, sequencer.ErrShutdown):
 		return fmt.Sprintf("%s  put back: shutting down  (%s)", e.Name, e.ID)
 	case e.Next > 0:
-		return j.unlessQuiet("%s  not yet, next in %s", e.Name, elapsed(e.Next))
+		return j.unlessQuiet("%s  not yet, next in %s", e.Name, wording.Elapsed(e.Next))
 	}
 	return j.unlessQuiet("%s  put back: %s", e.Name, oneLine(e.Err))
 }
@@ -137,12 +149,13 @@ func (j *journal) conclude(ran time.Duration) {
 		{j.tally.Skipped, "skipped"},
 		{j.tally.Cancelled, "cancelled"},
 		{j.tally.Interrupted, "interrupted"},
+		{j.tally.RolledBack, "rolled back"},
 	} {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.word))
 		}
 	}
-	j.ui.printf("Worked for %s: %s", elapsed(ran), strings.Join(parts, ", "))
+	j.ui.printf("Worked for %s: %s", wording.Elapsed(ran), strings.Join(parts, ", "))
 }
 
 func queuesWord(list string) string {
@@ -157,5 +170,5 @@ func oneLine(err error) string {
 	if err == nil {
 		return ""
 	}
-	return firstLine(plainly(err))
+	return wording.FirstLine(plainly(err))
 }

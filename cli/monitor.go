@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 )
 
 // monitorCommand compares queues with limits.
@@ -95,7 +96,7 @@ func (u *ui) monitored(found []sequencer.Monitored) {
 			verdict = u.paint(red, "TOO MUCH")
 		}
 		rows[i] = []string{
-			q.Queue, verdict, number(q.Ready), number(q.Scheduled), number(q.Running), number(q.Size), roughly(q.Age), number(int64(q.Workers)),
+			q.Queue, verdict, number(q.Ready), number(q.Scheduled), number(q.Running), number(q.Size), wording.Roughly(q.Age), number(int64(q.Workers)),
 		}
 	}
 	u.fitted([]string{"queue", "verdict", "ready", "later", "running", "size", "oldest", "workers"}, rows)

@@ -25,6 +25,7 @@ func newPlan(a *app) *cobra.Command {
 		RunE:    a.with(c.body),
 	}
 	c.run.add(cmd.Flags())
+	c.run.addEvaluate(cmd.Flags())
 	cmd.Flags().StringVar(&c.format, "format", "text", "text, json or dot")
 	return cmd
 }

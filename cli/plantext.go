@@ -2,9 +2,11 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -15,16 +17,18 @@ func (u *ui) printPlan(p *sequencer.Plan) {
 		u.printf("Nothing pending.")
 	} else {
 		u.printf("%s", u.paint(bold, "Plan ("+p.Method+")"))
-		for _, t := range p.Tasks {
-			u.printf("%s", u.taskLine(t))
-		}
+		u.printTasks(p.Tasks)
 		u.printf("%d pending", len(p.Tasks))
 	}
 	u.list("Interrupted: a person must decide first, with retry or resolve", p.Interrupted)
 	u.list("In flight elsewhere, not offered again", p.InFlight)
 	var later []string
 	for _, l := range p.Scheduled {
-		later = append(later, l.Name+"  "+stamp(l.At))
+		line := l.Name + "  " + stamp(l.At)
+		if l.Queued {
+			line += "  " + u.paint(dim, "to be queued")
+		}
+		later = append(later, line)
 	}
 	u.list("Scheduled for later (UTC)", later)
 	var drift []string
@@ -41,6 +45,31 @@ func (u *ui) printPlan(p *sequencer.Plan) {
 	if p.Blocked != "" {
 		u.printf("")
 		u.printf("%s %s", u.paint(red, "Blocked:"), p.Blocked)
+	}
+}
+
+// printTasks prints a line for each; by wave, where several can run at the same time.
+// Async operations run beside a line, which stays one.
+func (u *ui) printTasks(tasks []sequencer.Task) {
+	waves := map[int]int{}
+	parallel := false
+	for _, t := range tasks {
+		if !t.Async {
+			waves[t.Wave]++
+			parallel = parallel || waves[t.Wave] > 1
+		}
+	}
+	if parallel {
+		tasks = slices.Clone(tasks)
+		slices.SortStableFunc(tasks, func(a, b sequencer.Task) int { return a.Wave - b.Wave })
+	}
+	wave := 0
+	for _, t := range tasks {
+		if parallel && t.Wave != wave {
+			wave = t.Wave
+			u.printf("%s", u.paint(dim, fmt.Sprintf("Wave %d", wave)))
+		}
+		u.printf("%s", u.taskLine(t))
 	}
 }
 
@@ -77,9 +106,21 @@ func marks(t sequencer.Task) []string {
 		}
 	}
 	add(t.Async, "async")
-	add(t.Conditional, "conditional")
+	e := t.Evaluation
+	if e == nil {
+		e = &sequencer.Evaluation{}
+	}
+	add(t.Conditional && e.Runs == nil, "conditional")
+	add(e.Runs != nil && *e.Runs, "conditional: would run now")
+	add(e.Runs != nil && !*e.Runs, "conditional: would be skipped now")
+	if e.Rows != nil {
+		m = append(m, count(int(*e.Rows), "row"))
+	}
+	add(e.Error != "", "cannot tell yet: "+wording.FirstLine(e.Error))
 	add(t.AllowedToFail, "allowed to fail")
 	add(t.Irreversible, "irreversible")
+	add(t.ApprovedBy != "" && !t.Approved, "needs approval by "+t.ApprovedBy)
+	add(t.ApprovedBy != "" && t.Approved, "approved for "+t.ApprovedBy)
 	add(t.OutOfOrder, "out of order")
 	add(t.Elsewhere, "skipped here: only for "+orNowhere(t.Environments))
 	add(t.Last != "", "last "+strings.ReplaceAll(string(t.Last), "_", " "))
@@ -88,7 +129,6 @@ func marks(t sequencer.Task) []string {
 		add(i == 0, "after "+d.String())
 		add(i > 0, "and "+d.String())
 	}
-	add(t.Wave > 0, fmt.Sprintf("wave %d", t.Wave))
 	return m
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -20,6 +21,8 @@ type processCommand struct {
 	run    runFlags
 	dryRun bool
 	slots  int
+	detach bool
+	wait   time.Duration // for approvals
 }
 
 func newProcess(a *app) *cobra.Command {
@@ -29,20 +32,31 @@ func newProcess(a *app) *cobra.Command {
 		Aliases: []string{"operate"},
 		Short:   "Run everything that is pending, in order",
 		Long: "Runs pending migrations and operations by timestamp, each once. A failure stops the run\n" +
-			"and rolls back what it did. A second run is refused while one holds the lock.",
+			"and rolls back what it did. A second run is refused while one holds the lock.\n\n" +
+			"Another --orchestrator runs the operations between two migrations side by side:\n" +
+			"batch stops at the first failure and keeps what is done; transactional-batch is all or\n" +
+			"nothing; allowed-to-fail-batch goes on; dependency-graph runs them in waves. scheduled is the\n" +
+			"line, and queues for workers what has its time later.\n\n" +
+			"An operation that needs an approval is asked for when its turn comes. A run that has nothing\n" +
+			"else to do stops then, keeps what it did, and exits 8; once it is approved the next one goes on.",
 		Example: "  " + a.root.Name() + " process\n" +
 			"  " + a.root.Name() + " process --dry-run\n" +
-			"  " + a.root.Name() + " process --isolate --wait-lock 5m --tags billing",
+			"  " + a.root.Name() + " process --isolate --wait-lock 5m --tags billing\n" +
+			"  " + a.root.Name() + " process --orchestrator transactional-batch --slots 8",
 		Args: takes(),
 		RunE: a.with(c.body),
 	}
 	f := cmd.Flags()
 	c.run.add(f)
 	f.BoolVar(&c.dryRun, "dry-run", false, "print the plan and run nothing")
+	c.run.addEvaluate(f)
 	f.IntVar(&c.slots, "slots", 0, "how many executions may run at a time (default 4; a line uses one)")
+	f.BoolVar(&c.detach, "detach", false, "leave operations, and their rollbacks, to workers; return when no migration is left")
+	f.IntVar(&c.slots, "concurrency", 0, "the same as --slots")
 	f.BoolVar(&c.run.isolate, "isolate", false, "wait for another run to end instead of being refused")
 	f.BoolVar(&c.run.isolate, "isolated", false, "the same as --isolate")
 	f.DurationVar(&c.run.waitLock, "wait-lock", 0, "how long --isolate waits (default 1m)")
+	f.DurationVar(&c.wait, "wait-approval", 0, "how long to wait for approvals once nothing else is left to do (default: stop at once, exit 8)")
 	return cmd
 }
 
@@ -54,8 +68,20 @@ func (c *processCommand) body(ctx context.Context, s *session) error {
 	if c.slots < 0 {
 		return usagef("--slots %d: want 1 or more", c.slots)
 	}
-	o.Slots = c.slots
+	if c.wait < 0 {
+		return usagef("--wait-approval %s: want a duration that is not negative", c.wait)
+	}
+	o.Slots, o.Detach, o.WaitApproval = c.slots, c.detach, c.wait
+	if o.Evaluate && !c.dryRun {
+		return usagef("--evaluate needs --dry-run: a run asks each operation when its turn comes")
+	}
 	c.run.announce(s.ui)
+	if c.detach {
+		s.sayf("option: operations are left to workers")
+	}
+	if c.wait > 0 {
+		s.sayf("option: waiting for approvals")
+	}
 	s.warn()
 	if err := c.run.checkTags(ctx, s.Seq); err != nil {
 		return err
@@ -85,7 +111,7 @@ func (s *session) conclude(report *sequencer.Report, err error) error {
 	}
 	for _, t := range report.Tasks {
 		if t.Allowed && t.State == storage.Failed {
-			s.sayf("warning: %s failed, which is allowed: %s", t.Name, firstLine(t.Error))
+			s.sayf("warning: %s failed, which is allowed: %s", t.Name, wording.FirstLine(t.Error))
 		}
 	}
 	if s.json {
@@ -102,6 +128,8 @@ func (s *session) conclude(report *sequencer.Report, err error) error {
 	switch {
 	case report.RunID != "":
 		s.printf("%s", summary(report))
+	case len(report.Queued) > 0:
+		s.printf("Queued for later: %s.", count(len(report.Queued), "operation"))
 	case report.Plan != nil && report.Plan.Filtered > 0:
 		s.printf("Nothing pending with these filters; %d pending without them.", report.Plan.Filtered)
 	default:
@@ -152,8 +180,11 @@ func summary(r *sequencer.Report) string {
 			parts = append(parts, fmt.Sprintf("%d %s", x.n, x.what))
 		}
 	}
-	words := map[storage.State]string{storage.Completed: "Done", storage.Failed: "Failed", storage.Interrupted: "Interrupted"}
-	return fmt.Sprintf("%s: %s in %s", cmp.Or(words[r.State], string(r.State)), strings.Join(parts, ", "), elapsed(r.Elapsed))
+	if r.State == storage.Running {
+		parts = append(parts, fmt.Sprintf("%d left to workers", n[storage.Pending]+n[storage.Running]))
+	}
+	words := map[storage.State]string{storage.Running: "Detached", storage.Completed: "Done", storage.Failed: "Failed", storage.Interrupted: "Interrupted"}
+	return fmt.Sprintf("%s: %s in %s", cmp.Or(words[r.State], string(r.State)), strings.Join(parts, ", "), wording.Elapsed(r.Elapsed))
 }
 
 // runFlags are what process and plan have in common.
@@ -167,7 +198,13 @@ type runFlags struct {
 	isolate    bool
 	waitLock   time.Duration
 	outOfOrder string
-	method     string
+	method     methodFlags
+	evaluate   bool
+}
+
+// addEvaluate is for what only shows a plan.
+func (r *runFlags) addEvaluate(f *pflag.FlagSet) {
+	f.BoolVar(&r.evaluate, "evaluate", false, "also ask operations whether they would run, and how much they have to do")
 }
 
 func (r *runFlags) add(f *pflag.FlagSet) {
@@ -178,14 +215,14 @@ func (r *runFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&r.sync, "sync", false, "run asynchronous operations in the line")
 	f.BoolVar(&r.async, "async", false, "run every operation beside the line")
 	f.StringVar(&r.outOfOrder, "out-of-order", "", "what to do with what is older than the newest done: warn or refuse (default warn)")
-	f.StringVar(&r.method, "orchestrator", "", "how to arrange the run: sequential")
-	f.StringVar(&r.method, "strategy", "", "the same as --orchestrator")
+	r.method.add(f)
 }
 
 func (r *runFlags) options() (sequencer.RunOptions, error) {
 	o := sequencer.RunOptions{
 		From: r.from, Tags: r.tags, Only: r.only, Repeat: r.repeat, Sync: r.sync, Async: r.async,
 		Isolate: r.isolate || r.waitLock > 0, WaitLock: r.waitLock, OutOfOrder: sequencer.OutOfOrder(r.outOfOrder),
+		Evaluate: r.evaluate,
 	}
 	switch {
 	case r.sync && r.async:
@@ -198,14 +235,9 @@ func (r *runFlags) options() (sequencer.RunOptions, error) {
 	default:
 		return o, usagef("--out-of-order %s: want warn or refuse", r.outOfOrder)
 	}
-	switch r.method {
-	case "":
-	case "sequential":
-		o.Orchestrator = sequencer.Sequential()
-	default:
-		return o, usagef("unknown orchestrator %q: there is sequential", r.method)
-	}
-	return o, nil
+	var err error
+	o.Orchestrator, err = r.method.orchestrator()
+	return o, err
 }
 
 // checkTags refuses a tag that no operation has: a typo is no "nothing to do".
@@ -239,7 +271,10 @@ func (r *runFlags) announce(u *ui) {
 		{r.sync, "asynchronous operations run in the line"},
 		{r.async, "operations run beside the line"},
 		{r.outOfOrder != "", "out of order: " + r.outOfOrder},
-		{r.method != "", "orchestrator " + r.method},
+		{r.method.name != "", "orchestrator " + r.method.name},
+		{r.method.strict, "only what can be rolled back"},
+		{r.method.eager, "without waiting for waves"},
+		{r.method.rollback, "rolled back on failure"},
 	} {
 		if x.active {
 			u.sayf("option: %s", x.text)

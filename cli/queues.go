@@ -3,11 +3,11 @@ package cli
 import (
 	"context"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -70,7 +70,7 @@ func withFailed(queues []sequencer.QueueStatus, counts []storage.Count) []queueE
 		at[q.Queue] = i
 	}
 	for _, c := range counts {
-		if c.State != storage.Failed || queueWord(c.Queue) == "" {
+		if c.State != storage.Failed || wording.Queue(c.Queue) == "" {
 			continue
 		}
 		i, known := at[c.Queue]
@@ -92,24 +92,10 @@ func (u *ui) queueTable(queues []queueEntry) {
 		}
 		rows[i] = []string{
 			name, number(q.Ready), number(q.Scheduled), number(q.Blocked), number(q.Parked), number(q.Running), number(q.Failed),
-			roughly(q.Age), number(int64(q.Workers)),
+			wording.Roughly(q.Age), number(int64(q.Workers)),
 		}
 	}
 	u.fitted([]string{"queue", "ready", "later", "waiting", "parked", "running", "failed", "oldest", "workers"}, rows)
 }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }
-
-// roughly is an age for people: two units at most.
-func roughly(d time.Duration) string {
-	switch {
-	case d == 0:
-		return ""
-	case d < time.Minute:
-		return d.Round(time.Second).String()
-	case d < dayLong:
-		d = d.Truncate(time.Minute)
-		return (&age{d: d}).short()
-	}
-	return number(int64(d/dayLong)) + "d" + (&age{d: (d % dayLong).Truncate(time.Hour)}).short()
-}

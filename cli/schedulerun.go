@@ -7,15 +7,16 @@ import (
 )
 
 func newScheduleRun(a *app) *cobra.Command {
-	return &cobra.Command{
+	reason := ""
+	cmd := &cobra.Command{
 		Use:   "run NAME",
 		Short: "Dispatch what a schedule dispatches, now",
 		Long: "Queues the schedule's operation for a worker at once, also while the schedule is paused. Its ticks go on as if that\n" +
 			"had not been.",
-		Example: "  " + a.root.Name() + " schedule run nightly_report",
+		Example: "  " + a.root.Name() + ` schedule run nightly_report --reason "the import was late"`,
 		Args:    takes("NAME"),
 		RunE: a.with(func(ctx context.Context, s *session) error {
-			receipt, err := s.Seq.RunSchedule(ctx, s.args[0])
+			receipt, err := s.Seq.RunSchedule(ctx, s.args[0], reason)
 			switch {
 			case err != nil:
 				return err
@@ -29,4 +30,6 @@ func newScheduleRun(a *app) *cobra.Command {
 			return nil
 		}),
 	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit log")
+	return cmd
 }

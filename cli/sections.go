@@ -12,6 +12,7 @@ type section struct {
 	key, flag string
 	title     string
 	always    bool            // shown although it is empty
+	tagged    bool            // it lists what has tags
 	states    []storage.State // what --history shows of it
 	data      func(st *state) any
 	lines     func(u *ui, st *state) // nil = a table of executions
@@ -20,25 +21,25 @@ type section struct {
 // sections in the order they are shown. None is changed while the program runs.
 var sections = []section{
 	{
-		key: "pending", flag: "pending", title: "Pending", always: true, states: []storage.State{storage.Pending},
+		key: "pending", flag: "pending", title: "Pending", always: true, tagged: true, states: []storage.State{storage.Pending},
 		data:  func(st *state) any { return notNil(st.Plan.Tasks) },
 		lines: pendingLines,
 	},
 	executionSection("completed", "Completed", true, storage.Completed),
 	executionSection("failed", "Failed", true, storage.Failed),
 	{
-		key: "running", flag: "running", title: "Running and queued", states: []storage.State{storage.Running, storage.Pending},
+		key: "running", flag: "running", title: "Running and queued", tagged: true, states: []storage.State{storage.Running, storage.Pending},
 		data: func(st *state) any { return append(st.in(storage.Running), st.in(storage.Pending)...) },
 	},
 	executionSection("skipped", "Skipped", false, storage.Skipped),
 	executionSection("rolled_back", "Rolled back", false, storage.RolledBack),
 	{
-		key: "cancelled", flag: "cancelled", title: "Cancelled", states: []storage.State{storage.Cancelled},
+		key: "cancelled", flag: "cancelled", title: "Cancelled", tagged: true, states: []storage.State{storage.Cancelled},
 		data: func(st *state) any { return notNil(st.cancelled) },
 	},
 	executionSection("interrupted", "Interrupted: a person must decide, with retry or resolve", false, storage.Interrupted),
 	{
-		key: "scheduled", flag: "scheduled", title: "Scheduled for later",
+		key: "scheduled", flag: "scheduled", title: "Scheduled for later", tagged: true,
 		data: func(st *state) any { return notNil(st.later) },
 		lines: func(u *ui, st *state) {
 			for _, l := range st.later[:min(len(st.later), listed)] {
@@ -60,6 +61,11 @@ var sections = []section{
 		key: "schedules", flag: "schedules", title: "Schedules",
 		data:  func(st *state) any { return notNil(st.schedules) },
 		lines: func(u *ui, st *state) { u.scheduleTable(st.schedules) },
+	},
+	{
+		key: "approvals", flag: "approvals", title: "Waiting for approval",
+		data:  func(st *state) any { return notNil(st.approvals) },
+		lines: approvalLines,
 	},
 	{
 		key: "paused", flag: "paused", title: "Paused",
@@ -103,7 +109,7 @@ var sections = []section{
 
 func executionSection(key, title string, always bool, states ...storage.State) section {
 	return section{
-		key: key, flag: strings.ReplaceAll(key, "_", "-"), title: title, always: always, states: states,
+		key: key, flag: strings.ReplaceAll(key, "_", "-"), title: title, always: always, tagged: true, states: states,
 		data: func(st *state) any { return st.in(states...) },
 	}
 }

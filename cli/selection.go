@@ -9,19 +9,21 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 )
 
 // selection is the flags by which failed executions are picked.
 type selection struct {
-	name, tag, group, queue string
-	since                   moment
-	limit                   int
-	all                     bool
+	name, group, queue string
+	tags               []string
+	since              moment
+	limit              int
+	all                bool
 }
 
 func (c *selection) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.name, "name", "", "of this operation; * stands for anything")
-	f.StringVar(&c.tag, "tag", "", "with this tag")
+	f.StringArrayVar(&c.tags, "tag", nil, "with one of these tags; -TAG leaves those with it out; repeatable")
 	f.StringVar(&c.group, "group", "", "with this error group, as failed --groups shows it")
 	f.StringVar(&c.queue, "queue", "", "of this queue")
 	f.Var(&c.since, "since", "failed since then: how long ago (2h, 7d), or a date and time in UTC")
@@ -35,7 +37,7 @@ func (c *selection) bulk(f *pflag.FlagSet, does string) {
 }
 
 func (c *selection) given() bool {
-	return c.name+c.tag+c.group+c.queue != "" || !c.since.at.IsZero()
+	return c.name+c.group+c.queue != "" || len(c.tags) > 0 || !c.since.at.IsZero()
 }
 
 // one reports whether the command line names one execution; otherwise flags must
@@ -56,7 +58,7 @@ func (c *selection) one(args []string) (bool, error) {
 
 func (c *selection) selection() sequencer.Selection {
 	return sequencer.Selection{
-		Name: c.name, Tag: c.tag, Group: c.group, Queue: c.queue, Since: c.since.at, All: c.all, Limit: c.limit,
+		Name: c.name, Tags: c.tags, Group: c.group, Queue: c.queue, Since: c.since.at, All: c.all, Limit: c.limit,
 	}
 }
 
@@ -104,7 +106,7 @@ func (u *ui) groups(groups []sequencer.FailureGroup) {
 	u.printf("%s in %s", count(total(groups), "failed execution"), count(len(groups), "error group"))
 	rows := make([][]string, len(groups))
 	for i, g := range groups {
-		rows[i] = []string{g.Group, strconv.Itoa(g.Count), g.Name, stamp(g.Last), firstLine(g.Error)}
+		rows[i] = []string{g.Group, strconv.Itoa(g.Count), g.Name, stamp(g.Last), wording.FirstLine(g.Error)}
 	}
 	u.listing([]string{"group", "count", "name", "last (UTC)", "error"}, rows)
 }

@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -16,6 +18,7 @@ type statusCommand struct {
 	limit    int
 	exitCode bool
 	reveal   bool
+	tags     []string
 }
 
 func newStatus(a *app) *cobra.Command {
@@ -26,7 +29,8 @@ func newStatus(a *app) *cobra.Command {
 		Long: "Shows every migration and operation with its times. Section flags restrict and combine.\n" +
 			"Of each operation the newest execution counts; --history lists all of them.",
 		Example: "  " + a.root.Name() + " status\n" +
-			"  " + a.root.Name() + " status --pending --failed --exit-code",
+			"  " + a.root.Name() + " status --pending --failed --exit-code\n" +
+			"  " + a.root.Name() + " status --tags billing",
 		Args: takes(),
 		RunE: a.with(c.body),
 	}
@@ -36,6 +40,7 @@ func newStatus(a *app) *cobra.Command {
 	}
 	f.BoolVar(&c.history, "history", false, "list every execution, newest first")
 	f.IntVar(&c.limit, "limit", 100, "how many executions --history lists")
+	f.StringSliceVar(&c.tags, "tags", nil, "only what has one of these tags; -tag leaves one out")
 	f.BoolVar(&c.reveal, "reveal", false, "show the messages of errors of encrypted operations")
 	f.BoolVar(&c.exitCode, "exit-code", false, "exit 5 if something is pending or failed, 7 if only applied migrations changed")
 	return cmd
@@ -61,7 +66,7 @@ func (c *statusCommand) body(ctx context.Context, s *session) error {
 
 // current shows the sections that were asked for, all of them without a flag.
 func (c *statusCommand) current(ctx context.Context, s *session) error {
-	st, err := readStatus(ctx, s.Seq)
+	st, err := readStatus(ctx, s.Seq, c.tags)
 	if err != nil {
 		return err
 	}
@@ -71,7 +76,7 @@ func (c *statusCommand) current(ctx context.Context, s *session) error {
 	asked := slices.ContainsFunc(sections, func(x section) bool { return *c.wanted[x.key] })
 	doc := map[string]any{}
 	for _, section := range sections {
-		if asked && !*c.wanted[section.key] {
+		if asked && !*c.wanted[section.key] || !asked && len(c.tags) > 0 && !section.tagged {
 			continue
 		}
 		if s.json {
@@ -85,7 +90,7 @@ func (c *statusCommand) current(ctx context.Context, s *session) error {
 			doc["last_run"] = st.Last
 		}
 		s.document(doc)
-	} else if st.Last != nil && !asked {
+	} else if st.Last != nil && !asked && len(c.tags) == 0 {
 		s.printf("")
 		s.printf("Last run: %s by %s, %s", st.Last.State, st.Last.Actor, stamp(st.Last.CreatedAt))
 	}
@@ -114,7 +119,7 @@ func (c *statusCommand) past(ctx context.Context, s *session) error {
 			f.States = append(f.States, section.states...)
 		}
 	}
-	rows, err := s.Seq.Store().Executions(ctx, f)
+	rows, err := c.tagged(ctx, s.Seq.Store(), f)
 	if err != nil && !isMissingLedger(err) {
 		return err
 	}
@@ -128,4 +133,32 @@ func (c *statusCommand) past(ctx context.Context, s *session) error {
 	}
 	s.executions(entriesOf(rows))
 	return nil
+}
+
+// tagged reads until so many pass the filter of tags.
+func (c *statusCommand) tagged(ctx context.Context, store storage.Store, f storage.Filter) ([]storage.Execution, error) {
+	if len(c.tags) == 0 {
+		return store.Executions(ctx, f)
+	}
+	if len(c.tags) == 1 && !strings.HasPrefix(c.tags[0], "-") {
+		f.Tag = c.tags[0]
+	}
+	var found []storage.Execution
+	const page = 1000
+	for f.Limit = page; ; {
+		rows, err := store.Executions(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			if sequencer.MatchTags(c.tags, row.Tags) {
+				found = append(found, row)
+			}
+		}
+		if len(found) >= c.limit || len(rows) < page {
+			return found[:min(len(found), c.limit)], nil
+		}
+		last := rows[page-1]
+		f.After = &storage.Cursor{At: last.CreatedAt, ID: last.ID}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 	"github.com/gosequencer/sequencer/storage"
 )
 
@@ -21,6 +22,7 @@ type state struct {
 	later     []later // due later, in the plan and in queues
 	queues    []queueEntry
 	pauses    []storage.Pause
+	approvals []sequencer.Approval // that are open
 	schedules []sequencer.ScheduleState
 }
 
@@ -30,6 +32,7 @@ type later struct {
 	At    time.Time  `json:"at"`
 	ID    storage.ID `json:"id,omitzero"`
 	Queue string     `json:"queue,omitempty"`
+	Tags  []string   `json:"tags,omitempty"`
 }
 
 // entry is an execution with the attempts of it that failed.
@@ -39,13 +42,16 @@ type entry struct {
 	Failures []storage.Attempt `json:"failures,omitempty"`
 }
 
-func readStatus(ctx context.Context, seq *sequencer.Sequencer) (*state, error) {
+func readStatus(ctx context.Context, seq *sequencer.Sequencer, tags []string) (*state, error) {
 	status, err := seq.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
 	st := &state{Status: status, entries: entriesOf(status.Newest)}
 	st.adopted()
+	if st.approvals, err = seq.Approvals(ctx); err != nil {
+		return nil, err
+	}
 	if err := st.readUnlisted(ctx, seq.Store()); err != nil {
 		return nil, err
 	}
@@ -63,6 +69,7 @@ func readStatus(ctx context.Context, seq *sequencer.Sequencer) (*state, error) {
 	if st.schedules, err = seq.Schedules(ctx); err != nil {
 		return nil, err
 	}
+	st.keep(tags)
 	if err := st.readFailures(ctx, seq.Store()); err != nil {
 		return nil, err
 	}
@@ -111,8 +118,8 @@ func versionOf(migration string) (int64, bool) {
 	return v, err == nil
 }
 
-// readUnlisted adds what is queued or runs outside deploy work, and what of it has
-// yet to become due.
+// readUnlisted adds what is queued or runs outside deploy work, and puts aside what
+// has yet to become due, deploy work that is queued for later included.
 func (st *state) readUnlisted(ctx context.Context, store storage.Store) error {
 	rows, err := store.Executions(ctx, storage.Filter{
 		States: []storage.State{storage.Pending, storage.Running}, Kinds: []storage.Kind{storage.Unlisted}, Limit: 10_000,
@@ -121,16 +128,19 @@ func (st *state) readUnlisted(ctx context.Context, store storage.Store) error {
 		return err
 	}
 	for _, l := range st.Plan.Scheduled {
-		st.later = append(st.later, later{Name: l.Name, At: l.At})
+		st.later = append(st.later, later{Name: l.Name, At: l.At, Tags: l.Tags})
 	}
 	now := time.Now()
-	rows = slices.DeleteFunc(rows, func(row storage.Execution) bool {
-		scheduled := row.State == storage.Pending && row.Attempts() == 0 && row.DueAt.After(now)
+	isLater := func(row storage.Execution) bool {
+		asks := slices.ContainsFunc(st.approvals, func(a sequencer.Approval) bool { return a.Execution == row.ID.String() })
+		scheduled := row.State == storage.Pending && row.Attempts() == 0 && row.DueAt.After(now) && !asks
 		if scheduled {
-			st.later = append(st.later, later{row.Name, row.DueAt, row.ID, queueWord(row.Queue)})
+			st.later = append(st.later, later{row.Name, row.DueAt, row.ID, wording.Queue(row.Queue), row.Tags})
 		}
 		return scheduled
-	})
+	}
+	rows = slices.DeleteFunc(rows, isLater)
+	st.entries = slices.DeleteFunc(st.entries, func(e entry) bool { return isLater(e.Execution) }) // ordered ones, dispatched for later
 	slices.SortStableFunc(st.later, func(a, b later) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Name, b.Name)) })
 	st.entries = append(st.entries, entriesOf(rows)...)
 	return nil
@@ -196,6 +206,17 @@ func readAttempts(ctx context.Context, store storage.Store, entries []*entry) er
 }
 
 // in lists the entries in one of the states.
+// keep leaves out what does not pass a filter of tags (S16.2).
+func (st *state) keep(tags []string) {
+	if len(tags) == 0 {
+		return
+	}
+	lacks := func(e entry) bool { return !sequencer.MatchTags(tags, e.Tags) }
+	st.entries, st.cancelled = slices.DeleteFunc(st.entries, lacks), slices.DeleteFunc(st.cancelled, lacks)
+	st.later = slices.DeleteFunc(st.later, func(l later) bool { return !sequencer.MatchTags(tags, l.Tags) })
+	st.Plan.Tasks = slices.DeleteFunc(st.Plan.Tasks, func(t sequencer.Task) bool { return !sequencer.MatchTags(tags, t.Tags) })
+}
+
 func (st *state) in(states ...storage.State) []entry {
 	found := []entry{}
 	for _, e := range st.entries {

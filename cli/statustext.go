@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 	"github.com/gosequencer/sequencer/migration"
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -23,6 +24,8 @@ func lengthOf(data any) int {
 	case []queueEntry:
 		return len(x)
 	case []storage.Pause:
+		return len(x)
+	case []sequencer.Approval:
 		return len(x)
 	case []sequencer.ScheduleState:
 		return len(x)
@@ -50,9 +53,9 @@ func (u *ui) executions(entries []entry) {
 	for i, e := range entries {
 		took := ""
 		if !e.StartedAt.IsZero() && !e.FinishedAt.IsZero() {
-			took = elapsed(e.FinishedAt.Sub(e.StartedAt))
+			took = wording.Elapsed(e.FinishedAt.Sub(e.StartedAt))
 		}
-		rows[i] = []string{kindWord(e.Kind), e.Name, stateWord(e), e.Method, stamp(e.StartedAt), stamp(e.FinishedAt), took, remark(e)}
+		rows[i] = []string{wording.Kind(e.Kind), e.Name, wording.State(&e.Execution), e.Method, stamp(e.StartedAt), stamp(e.FinishedAt), took, wording.Remark(&e.Execution)}
 	}
 	u.fitted([]string{"type", "name", "state", "method", "executed (UTC)", "ended (UTC)", "took", "remark"}, rows, "method", "ended (UTC)")
 }
@@ -75,39 +78,12 @@ func (u *ui) fitted(header []string, rows [][]string, spares ...string) {
 	u.stack(header, rows)
 }
 
-func stateWord(e entry) string {
-	word := strings.ReplaceAll(string(e.State), "_", " ")
-	switch {
-	case e.State == storage.Failed && e.AllowedToFail:
-		word += " (allowed)"
-	case e.State == storage.Skipped && e.ForNow:
-		word += " (for now)"
-	case e.State == storage.Pending && e.Attempts > 0:
-		word += " (retrying)"
-	case e.State == storage.Pending:
-		word += " (queued)"
-	}
-	return word
-}
-
-func remark(e entry) string {
-	switch {
-	case e.UndoError != "":
-		return "rollback failed: " + firstLine(e.UndoError)
-	case e.Reason != "":
-		return firstLine(e.Reason)
-	case e.State == storage.Completed: // what went wrong on the way is history
-		return ""
-	}
-	return firstLine(e.LastError)
-}
-
 // failures is the table of what went wrong, with traces for -v (S34.10).
 func (u *ui) failures(entries []entry) {
 	var rows [][]string
 	for _, e := range entries {
 		for _, f := range e.Failures {
-			rows = append(rows, []string{e.Name, f.Type, firstLine(f.Message), stamp(f.FinishedAt)})
+			rows = append(rows, []string{e.Name, f.Type, wording.FirstLine(f.Message), stamp(f.FinishedAt)})
 		}
 	}
 	if len(rows) == 0 {

@@ -31,6 +31,7 @@ type ui struct {
 	color    bool // on stdout
 	live     bool // stdout is a terminal that lines can be rewritten on
 	answered bool // a JSON document was printed
+	columns  int  // of what out is a part of; 0 = as wide as out's terminal
 }
 
 func newUI(a *app, cmd *cobra.Command) *ui {
@@ -65,6 +66,9 @@ func isTerminal(stream any) bool {
 
 // width is the terminal's, on which live lines are drawn.
 func (u *ui) width() int {
+	if u.columns > 0 {
+		return u.columns
+	}
 	if f, ok := u.out.Writer.(*os.File); ok {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
 			return w
@@ -215,14 +219,6 @@ func (u *ui) paint(s style, text string) string {
 		return text
 	}
 	return string(s) + text + "\x1b[0m"
-}
-
-// elapsed is milliseconds below one second, else seconds with two decimals (S34.4).
-func elapsed(d time.Duration) string {
-	if d < time.Second {
-		return fmt.Sprintf("%dms", d.Round(time.Millisecond).Milliseconds())
-	}
-	return fmt.Sprintf("%.2fs", d.Seconds())
 }
 
 // stamp is an instant in UTC, to the second.

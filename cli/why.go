@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/wording"
 )
 
 func newWhy(a *app) *cobra.Command {
@@ -36,11 +37,11 @@ func newWhy(a *app) *cobra.Command {
 func (u *ui) why(a *sequencer.Answer) {
 	e := &entriesOf(oneOf(a.Execution))[0]
 	where := ""
-	if q := queueWord(e.Queue); q != "" && !e.State.Over() {
+	if q := wording.Queue(e.Queue); q != "" && !e.State.Over() {
 		where = " in queue " + q
 	}
 	u.printf("%s  %s", u.paint(bold, e.Name), e.ID)
-	u.printf("  %s%s", stateWord(*e), where)
+	u.printf("  %s%s", wording.State(&e.Execution), where)
 	for _, r := range a.Reasons {
 		u.printf("  %s", r.Text)
 		if at := r.At; !at.IsZero() && (r.Kind == sequencer.ReasonOver || r.Kind == sequencer.ReasonRunning) {

@@ -320,6 +320,44 @@ func TestQ3_30_ASuccessClosesTheCircuitAndOtherErrorsPassBy(t *testing.T) {
 	})
 }
 
+// A worker that stops, or a person who cancels, says nothing about what attempts call.
+func TestQ3_29_AnAttemptThatIsStoppedDoesNotCountInTheCircuit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := make(chan struct{}, 2)
+		l := open(t, sequencer.Config{ShutdownGrace: time.Second}, func(ctx context.Context, in call) error {
+			if in.Customer == "slow" {
+				began <- struct{}{}
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}, sequencer.Use(middleware.ThrottleErrors(1, time.Hour)))
+		l.dispatch(call{Customer: "slow"})
+		ctx, stop := context.WithCancel(t.Context())
+		worked := make(chan error)
+		go func() { worked <- l.Work(ctx, sequencer.WorkerConfig{}) }()
+		<-began
+		stop()
+		if err := <-worked; err != nil {
+			t.Fatal(err)
+		}
+		row := l.rows()[0]
+		if row.State != storage.Pending || row.Attempts() != 0 {
+			t.Fatalf("%s after %d attempts", row.State, row.Attempts())
+		}
+		if err := l.Cancel(t.Context(), row.ID.String(), ""); err != nil {
+			t.Fatal(err)
+		}
+		l.dispatch(call{Customer: "quick"})
+		at := time.Since(l.began)
+		l.work()
+		if got := l.starts[len(l.starts)-1]; got != at {
+			t.Errorf("the next began at %s, want %s: the circuit is open", got, at)
+		}
+	})
+}
+
 func TestQ3_37_Q3_38_Q3_40_ConditionsDecideForEachAttempt(t *testing.T) {
 	t.Parallel()
 	permanent := errors.New("permanent")

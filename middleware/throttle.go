@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,8 +23,8 @@ type Throttle struct {
 // window, no attempt of this operation begins until the window ends. An error stays an
 // ordinary one, counted and retried by the operation's own rules (Q3.34); a success
 // forgets those before it.
-func ThrottleErrors(errors int, window time.Duration) Throttle {
-	return Throttle{errors: errors, window: window}
+func ThrottleErrors(most int, window time.Duration) Throttle {
+	return Throttle{errors: most, window: window}
 }
 
 // Backoff is the delay after an error, in place of the operation's own.
@@ -80,7 +81,7 @@ func (m Throttle) Wrap(next sequencer.Handler) sequencer.Handler {
 				m.note(ctx, circuit.Reset(ctx))
 			}
 			return nil
-		case !sequencer.IsFailure(err) || m.when != nil && !m.when(err):
+		case !sequencer.IsFailure(err) || m.when != nil && !m.when(err) || stopped(ctx):
 			return err
 		}
 		_, taken := circuit.Take(context.WithoutCancel(ctx)) // a timeout has ended ctx, and is an error too
@@ -90,6 +91,13 @@ func (m Throttle) Wrap(next sequencer.Handler) sequencer.Handler {
 		}
 		return err
 	}
+}
+
+// stopped reports that the attempt was made to end: what it says of that tells nothing
+// about whom it called.
+func stopped(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	return errors.Is(cause, sequencer.ErrShutdown) || errors.Is(cause, sequencer.ErrCancelled) || errors.Is(cause, sequencer.ErrLeaseLost)
 }
 
 // keyError is the attribute of log lines; the attempt's logger adds the others.

@@ -297,6 +297,24 @@ redis_clean() {
 	done
 }
 
+# --- Chromium -------------------------------------------------------------------------------------------------------
+
+# The tests of the dashboard look at it in a browser. One that is named by SEQUENCER_TEST_CHROMIUM is taken as it is. The
+# fonts are for what the tests photograph.
+chromium_browser() {
+	if [ -z "${SEQUENCER_TEST_CHROMIUM:-}" ]; then
+		if ! command -v chromium >/dev/null; then
+			on_debian_as_root || give_up 'no Chromium, and this script installs one only on Debian as root' \
+				'either install chromium and run this again,' \
+				'or: export SEQUENCER_TEST_CHROMIUM=/path/to/chromium (or chrome)'
+			install_packages chromium fonts-dejavu-core
+		fi
+		SEQUENCER_TEST_CHROMIUM=$(command -v chromium)
+	fi
+	[ -x "$SEQUENCER_TEST_CHROMIUM" ] || give_up "SEQUENCER_TEST_CHROMIUM is $SEQUENCER_TEST_CHROMIUM, which is no program" \
+		'correct the variable, or unset it to use the Chromium of this machine'
+}
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 up() {
@@ -307,6 +325,8 @@ up() {
 	say "MySQL is at $(sed -E 's#(//[^:/@]*):[^@]*@#\1:…@#' <<<"$SEQUENCER_TEST_MYSQL_URL")"
 	redis
 	say "Redis is at $(sed -E 's#(//[^:/@]*):[^@]*@#\1:…@#' <<<"$SEQUENCER_TEST_REDIS_URL $SEQUENCER_TEST_REDIS_CLUSTER_URL")"
+	chromium_browser
+	say "Chromium is at $SEQUENCER_TEST_CHROMIUM"
 }
 
 case "${1:-up}" in
@@ -317,6 +337,7 @@ env)
 	printf 'export SEQUENCER_TEST_MYSQL_URL=%q\n' "$SEQUENCER_TEST_MYSQL_URL"
 	printf 'export SEQUENCER_TEST_REDIS_URL=%q\n' "$SEQUENCER_TEST_REDIS_URL"
 	printf 'export SEQUENCER_TEST_REDIS_CLUSTER_URL=%q\n' "$SEQUENCER_TEST_REDIS_CLUSTER_URL"
+	printf 'export SEQUENCER_TEST_CHROMIUM=%q\n' "$SEQUENCER_TEST_CHROMIUM"
 	;;
 clean)
 	up

@@ -15,6 +15,12 @@ var (
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrForeignTx: the transaction belongs to another backend or database.
 	ErrForeignTx = errors.New("transaction of another backend")
+	// ErrConflict: another transaction stood in the way (a deadlock, a lock that was waited
+	// for too long, a serialization failure). The transaction has to be rolled back if the
+	// server has not done so, nothing of it stays, and the same may succeed another time.
+	ErrConflict = errors.New("another transaction was in the way")
+	// ErrFlowOver: the flow has ended, or is being stopped, and takes no more members.
+	ErrFlowOver = errors.New("flow is over")
 	// ErrClosed: the store has been closed.
 	ErrClosed = errors.New("store is closed")
 )

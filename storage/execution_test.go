@@ -78,3 +78,23 @@ func TestSchemaIsUsableFromItsVersionAsLongAsItServesThisBinary(t *testing.T) {
 		}
 	}
 }
+
+func TestTheTimeThatIsLeftIsReckonedFromTheRateSoFar(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	row := storage.Execution{State: storage.Running, StartedAt: now.Add(-time.Minute), Done: 300, Total: 1200}
+	if got := row.Left(now); got != 3*time.Minute {
+		t.Errorf("a quarter done in a minute: %s left, want 3m", got)
+	}
+	for what, change := range map[string]func(*storage.Execution){
+		"waits": func(e *storage.Execution) { e.State = storage.Pending }, "never started": func(e *storage.Execution) { e.StartedAt = time.Time{} },
+		"did nothing": func(e *storage.Execution) { e.Done = 0 }, "does not know": func(e *storage.Execution) { e.Total = 0 },
+		"is at the end": func(e *storage.Execution) { e.Done = 1200 }, "starts in the future": func(e *storage.Execution) { e.StartedAt = now.Add(time.Hour) },
+	} {
+		e := row
+		change(&e)
+		if got := e.Left(now); got != 0 {
+			t.Errorf("one that %s: %s left, want no guess", what, got)
+		}
+	}
+}

@@ -76,6 +76,10 @@ func TestStops(t *testing.T) { // F2
 		{storage.PolicyCompensate, storage.PhaseUndo, storage.Undo, storage.Failed, false, false},
 		{storage.PolicyCompensate, storage.PhaseUndo, storage.Undo, storage.Interrupted, false, false},
 		{storage.PolicyStop, storage.PhaseForward, storage.Undo, storage.Failed, false, false},
+		{storage.PolicyAtomic, storage.PhaseForward, storage.Ordered, storage.Failed, false, true},
+		{storage.PolicyAtomic, storage.PhaseForward, storage.Ordered, storage.Failed, true, false},
+		{storage.PolicyAtomic, storage.PhaseForward, storage.Ordered, storage.Cancelled, false, true},
+		{storage.PolicyAtomic, storage.PhaseUndo, storage.Undo, storage.Cancelled, false, false},
 	} {
 		f := storage.Flow{Policy: c.policy, Phase: c.phase}
 		if got := f.Stops(c.kind, c.ended, c.allowed); got != c.want {
@@ -119,6 +123,31 @@ func TestCompensates(t *testing.T) { // F4
 	}
 }
 
+func TestAnAtomicFlowCompensatesWhateverStoppedIt(t *testing.T) { // F4, S22
+	t.Parallel()
+	base := storage.Flow{Policy: storage.PolicyAtomic, Phase: storage.PhaseForward, Total: 3, Completed: 3}
+	for what, c := range map[string]struct {
+		change func(*storage.Flow)
+		want   bool
+	}{
+		"all completed":              {func(*storage.Flow) {}, false},
+		"a failure":                  {func(f *storage.Flow) { f.Completed--; f.Failed++ }, true},
+		"an allowed failure":         {func(f *storage.Flow) { f.Completed--; f.FailedAllowed++ }, false},
+		"what needed an allowed one": {func(f *storage.Flow) { f.Completed--; f.Cancelled++ }, false},
+		"stopped half-way":           {func(f *storage.Flow) { f.Completed--; f.Cancelled++; f.StopState = storage.Interrupted }, true},
+		"stopped when all was done":  {func(f *storage.Flow) { f.StopState = storage.Interrupted }, false},
+		"an interruption":            {func(f *storage.Flow) { f.Completed -= 2; f.Failed++; f.Interrupted++ }, false},
+		"a member is open":           {func(f *storage.Flow) { f.Completed -= 2; f.Failed++ }, false},
+		"already undoing":            {func(f *storage.Flow) { f.Completed--; f.Failed++; f.Phase = storage.PhaseUndo }, false},
+	} {
+		f := base
+		c.change(&f)
+		if got := f.Compensates(); got != c.want {
+			t.Errorf("%s: compensates %v, want %v", what, got, c.want)
+		}
+	}
+}
+
 func TestVerdict(t *testing.T) { // F6
 	t.Parallel()
 	for what, c := range map[string]struct {
@@ -132,6 +161,8 @@ func TestVerdict(t *testing.T) { // F6
 		"failure":                       {storage.Flow{Failed: 1}, storage.Failed},
 		"interruption before failure":   {storage.Flow{Failed: 1, Interrupted: 1}, storage.Interrupted},
 		"stopped":                       {storage.Flow{StopState: storage.Cancelled}, storage.Cancelled},
+		"atomic, stopped half-way":      {storage.Flow{Policy: storage.PolicyAtomic, Cancelled: 1, StopState: storage.Interrupted}, storage.Interrupted},
+		"atomic, stopped after all":     {storage.Flow{Policy: storage.PolicyAtomic, StopState: storage.Interrupted}, storage.Completed},
 		"failure before stop":           {storage.Flow{Failed: 1, StopState: storage.Cancelled}, storage.Failed},
 		"stopped as interrupted":        {storage.Flow{Failed: 1, StopState: storage.Interrupted}, storage.Interrupted},
 		"failed undo of a rollback":     {storage.Flow{Kind: storage.FlowRollback, UndoFailed: 1}, storage.Failed},

@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -31,6 +33,28 @@ func ParseID(s string) (ID, error) {
 func UndoID(target ID) ID {
 	target[6] = target[6]&0x0f | 0x80
 	return target
+}
+
+// HookID derives the id of the row that calls a hook of an execution after one of its
+// deliveries. Its version nibble is that of UndoID; the bits below are a digest.
+func HookID(execution ID, delivery int) ID {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(execution[:len(execution):len(execution)], uint64(delivery)))
+	id := execution // the instant in front keeps neighbours together
+	copy(id[6:], sum[:])
+	id[6] = id[6]&0x0f | 0x80
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// ApprovalID derives the id of the n-th approval that is asked for, from 0, about a
+// subject: an execution by its id, or an ordered operation by its name. So whoever waits
+// finds the question by primary key, and two who ask at the same time ask one.
+func ApprovalID(subject string, n int) ID {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("approval "+subject+" "), uint64(n)))
+	id := ID(sum[:len(ID{})])
+	id[6] = id[6]&0x0f | 0x80
+	id[8] = id[8]&0x3f | 0x80
+	return id
 }
 
 // IsZero reports whether id means "none".

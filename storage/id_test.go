@@ -2,6 +2,8 @@ package storage_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/gosequencer/sequencer/storage"
@@ -75,5 +77,22 @@ func TestUndoIDIsTheSameEverywhereAndDiffersInTheVersionAlone(t *testing.T) { //
 	}
 	if id.String() != "019b7d00-1111-7abc-8000-00000000abcd" {
 		t.Errorf("UndoID changed its argument to %s", id)
+	}
+}
+
+func TestApprovalsOfASubjectHaveIDsThatFollowFromIt(t *testing.T) { // A1
+	t.Parallel()
+	seen := map[storage.ID]string{}
+	for _, subject := range []string{"20240101000000_drop", "20240101000000_drop 1", storage.NewID().String()} {
+		for n := range 20 {
+			id := storage.ApprovalID(subject, n)
+			if id != storage.ApprovalID(subject, n) || id.String()[14] != '8' || !strings.ContainsRune("89ab", rune(id.String()[19])) {
+				t.Errorf("ApprovalID(%q, %d) = %s", subject, n, id)
+			}
+			if of := seen[id]; of != "" {
+				t.Errorf("ApprovalID(%q, %d) is that of %s", subject, n, of)
+			}
+			seen[id] = fmt.Sprintf("%q, %d", subject, n)
+		}
 	}
 }

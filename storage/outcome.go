@@ -2,13 +2,17 @@ package storage
 
 import "time"
 
-// EnqueueRequest creates executions, and the flow and edges that join them, in
+// EnqueueRequest creates executions, and the flows and edges that join them, in
 // one transaction.
 type EnqueueRequest struct {
 	Now        time.Time
-	Flow       *Flow // nil = no flow
+	Flows      []Flow // one nest, outermost first; none = no flow
 	Executions []Execution
 	Edges      []Edge
+
+	// Into is an open flow that executions join, and Flows are nested in. One that takes
+	// no more members is [ErrFlowOver], and nothing is written (Q5.28).
+	Into ID
 
 	// RefuseDuplicates makes the first duplicate unique key an error
 	// (*DuplicateError) that writes nothing. Otherwise a duplicate row is left
@@ -25,6 +29,12 @@ type EnqueueRequest struct {
 	// tick counts as fired all the same.
 	Tick *Tick
 
+	// Audit, when set, tells who asked for this by hand: its Actor, Action, Target and
+	// Reason make an entry in the same transaction, with the number of executions that
+	// were written as its Count. A request that writes none is not audited, nor is a
+	// repeat.
+	Audit *AuditEntry
+
 	// Claim, when set, also claims from the rows just written (or any others its
 	// queues hold) in the same transaction.
 	Claim *ClaimRequest
@@ -35,6 +45,18 @@ type Receipt struct {
 	ID        ID
 	Duplicate bool
 	HolderID  ID // of the live execution with the same unique key
+}
+
+// Written is how many executions of a request that is no repeat were written: all that
+// are no duplicates.
+func Written(receipts []Receipt) int {
+	n := 0
+	for i := range receipts {
+		if !receipts[i].Duplicate {
+			n++
+		}
+	}
+	return n
 }
 
 // Enqueued is the answer to an EnqueueRequest; Receipts are in its order.
@@ -107,15 +129,70 @@ type Outcome struct {
 	Losses   int           // new value of the counter
 	Reason   string        // skipped, cancelled
 	ForNow   bool
-	Env      string   // the skip holds only in this environment
-	Failure  *Failure // recorded as an Attempt; nil for a clean end
-	Result   []byte   // nil leaves the row's
+	Env      string     // the skip holds only in this environment
+	Failure  *Failure   // recorded as an Attempt; nil for a clean end
+	Result   []byte     // nil leaves the row's
+	Adds     []Addition // State Completed: what it adds to flows of its nest
 	Ran      time.Duration
 	Progress *Progress // last value, nil leaves the row's
+	Watched  []string  // tags of the row, each once, whose statistics are to count this too
+
+	// Hook, when set, is written if the outcome is applied and the row is over: who will
+	// call the operation's after or failed hook (see Execution.Hook). Where its WorkerID is
+	// the request's Worker, that worker has it at once: it is running, at delivery 1. Else
+	// it waits in its queue, at home with its WorkerID where that is private.
+	Hook *Execution
 
 	// Unlock names locks that the worker holds for this delivery. They are freed whether
 	// or not the outcome is applied: the attempt is over.
 	Unlock []string
+}
+
+// Stopped is what a store writes instead of an outcome that would return the execution to
+// pending, when somebody has asked it to stop meanwhile ([ActCancel]): it ends as
+// cancelled, and what else the outcome says of the attempt stays. Hooks, which nobody can
+// stop, are returned all the same.
+func (o Outcome) Stopped() Outcome { //nolint:gocritic // it is changed
+	o.State, o.Reason, o.ForNow, o.Env = Cancelled, string(Cancelled), false, ""
+	o.Delay, o.Park, o.Rewind = 0, false, false
+	return o
+}
+
+// Drops reports the end of a hook, whose row leaves the ledger without a trace but its
+// Failure: that is an Attempt of the execution whose hook it is, at the negative of the
+// delivery it followed. Outcomes of hooks that are over must have Of.
+func (o *Outcome) Drops() bool { return o.Of != nil && o.Of.Kind == Hook && o.State.Over() }
+
+// Hooks are the rows that the outcomes which were applied ask for, as a store writes
+// them: running for the worker, or pending.
+func (r *FinishRequest) Hooks(applied []bool) []Execution {
+	var hooks []Execution
+	for i := range r.Outcomes {
+		o := &r.Outcomes[i]
+		if o.Hook == nil || !applied[i] || !o.State.Over() {
+			continue
+		}
+		h := *o.Hook
+		h.State, h.Delivery = Pending, 0
+		if h.WorkerID == r.Worker {
+			h.State, h.Delivery = Running, 1
+		}
+		hooks = append(hooks, h)
+	}
+	return hooks
+}
+
+// Note is the Attempt that a hook's Failure becomes, but for its instants and worker.
+func (o *Outcome) Note() Attempt {
+	return Attempt{ExecutionID: o.Of.Undoes, Delivery: -o.Of.Position, Failure: *o.Failure}
+}
+
+// Added is what the outcome adds to flows: nothing, unless it completes.
+func (o *Outcome) Added() []Addition {
+	if o.State != Completed {
+		return nil
+	}
+	return o.Adds
 }
 
 // Progress is how far an attempt has come, in units of its own.
@@ -131,11 +208,36 @@ type Finished struct {
 	// Applied says, in the order of the outcomes, which were written. False means
 	// the row was no longer this worker's at this delivery: the result is void.
 	Applied []bool
+	// Stopped says, in the same order, which of them found that somebody had asked for the
+	// end of the execution, which would have gone back to pending, and were written as
+	// [Outcome.Stopped]. nil where there is none.
+	Stopped []bool
 	// Flows are the flows that the outcomes touched, as they stand after the
 	// transaction, in id order. One that merely went on, from one completed member to
 	// the next, may be left out.
 	Flows   []Flow
 	Claimed Claimed
+}
+
+// Stop notes that outcome i of n was written as Stopped.
+func (f *Finished) Stop(i, n int) {
+	if f.Stopped == nil {
+		f.Stopped = make([]bool, n)
+	}
+	f.Stopped[i] = true
+}
+
+// Became is the outcome of the request at place i as it was written, nil if it is void.
+func (f *Finished) Became(i int, o *Outcome) *Outcome {
+	switch {
+	case i >= len(f.Applied) || !f.Applied[i]:
+		return nil
+	case f.Stopped != nil && f.Stopped[i]:
+		stopped := o.Stopped()
+		return &stopped
+	default:
+		return o
+	}
 }
 
 // CheckpointRequest saves a handler's cursor. ErrLeaseLost when the fence refuses it.
@@ -145,4 +247,9 @@ type CheckpointRequest struct {
 	ID       ID
 	Delivery int
 	Data     []byte
+
+	// Moved says that the cursor is another than the one before. Then the row's Losses
+	// become 0: whoever dies while it runs gets further all the same, so it is not what
+	// kills them (Q2.17).
+	Moved bool
 }

@@ -1,9 +1,6 @@
 package storage
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 // Filter selects executions; its parts combine with AND, the zero Filter selects
 // all. Filters look at the state, so a skipped row is not pending and a rolled
@@ -18,6 +15,7 @@ type Filter struct {
 	Tag       string
 	FlowID    ID
 	Member    string
+	Method    string // by which way it came, as Execution.Method
 	Undoes    ID
 	WorkerID  ID
 	Group     string // error group
@@ -40,6 +38,7 @@ type Cursor struct {
 type FlowFilter struct {
 	IDs   []ID
 	Kinds []FlowKind
+	Root  ID   // of this nest
 	Open  bool // not over yet
 	Limit int  // 0 = 100
 }
@@ -50,6 +49,27 @@ type FlowFilter struct {
 // always counts as newer than history.
 type NewestRequest struct {
 	Environment string
+}
+
+// Effective is what a plan has to know of an execution. Whole rows are several times
+// as large, and a plan looks at one for everything that was ever deployed.
+type Effective struct {
+	ID         ID
+	Name       string
+	Kind       Kind
+	State      State
+	ForNow     bool
+	CreatedAt  time.Time
+	FinishedAt time.Time
+	Checksum   string
+}
+
+// Effective is that of one row.
+func (e *Execution) Effective() Effective {
+	return Effective{
+		ID: e.ID, Name: e.Name, Kind: e.Kind, State: e.State, ForNow: e.ForNow,
+		CreatedAt: e.CreatedAt, FinishedAt: e.FinishedAt, Checksum: e.Checksum,
+	}
 }
 
 // Count is the number of executions in one state of one queue.
@@ -69,37 +89,6 @@ type QueueState struct {
 	Running   int64     `json:"running"`
 	Oldest    time.Time `json:"oldest,omitzero"` // due time of the oldest ready row, zero = none
 	Paused    bool      `json:"paused,omitempty"`
-}
-
-// Stat is what one minute brought for one queue, name and ending.
-type Stat struct {
-	Minute time.Time     `json:"minute"`
-	Queue  string        `json:"queue"`
-	Name   string        `json:"name"`
-	Ending string        `json:"ending"` // a final state, or "retried"
-	N      int64         `json:"n"`
-	Ran    time.Duration `json:"ran"`    // sum of run times
-	Waited time.Duration `json:"waited"` // sum of times between due and start
-}
-
-// StatQueue is the queue under which statistics count an execution, "" for none.
-// Private queues are one, the work that a process does for its own callers; the
-// tasks of a run are not counted there, because each comes once and is in the
-// history.
-func StatQueue(kind Kind, queue string) string {
-	switch {
-	case !strings.HasPrefix(queue, PrivateQueue):
-		return queue
-	case kind == Unlisted:
-		return PrivateQueue
-	default:
-		return ""
-	}
-}
-
-// StatsFilter selects statistics by time.
-type StatsFilter struct {
-	Since, Until time.Time
 }
 
 // AuditFilter selects audit entries, newest first.

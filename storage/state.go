@@ -19,7 +19,9 @@ const (
 )
 
 // Transitions is the one table of legal moves (S5.5, Q0.8 and their union in the
-// design). Every store and every test reads it; ARCHITECTURE.md draws it.
+// design). Every store and every test reads it; ARCHITECTURE.md draws it. Rows that have
+// no handler, nested flows and approvals, are never running: they come from pending to
+// the end that their flow, or a person, gives them.
 var Transitions = map[State][]State{
 	Pending:     {Running, Skipped, Cancelled, Failed},
 	Running:     {Pending, Completed, Failed, Skipped, Cancelled, Interrupted},

@@ -47,11 +47,21 @@ type Queue interface {
 
 	// Finish applies the outcomes whose fence holds, in order, and for each one that
 	// is over settles its flow (see Flow), releases its unique key, and adds to the
-	// statistics. Moves that Transitions does not have are a *TransitionError.
+	// statistics; what Outcome.Hook asks for is written in the same transaction. A row of
+	// Kind Hook that is over is deleted instead (Outcome.Drops). What would return to
+	// pending, and was asked to stop, ends as cancelled (Outcome.Stopped). Moves that Transitions
+	// does not have are a *TransitionError.
 	Finish(ctx context.Context, r FinishRequest) (Finished, error)
 
-	// Checkpoint saves a cursor on a running row. A repeat overwrites it.
+	// Checkpoint saves a cursor on a running row, and forgets its losses if the cursor
+	// moved. A repeat overwrites it.
 	Checkpoint(ctx context.Context, r CheckpointRequest) error
+
+	// HoldKey has a running row hold a unique key from now on, as if it had been
+	// enqueued with it: until it is over, or until a further call without a key. A *DuplicateError names another live row that
+	// holds it, except a waiting one whose UniqueFor has passed, which loses the key;
+	// ErrLeaseLost when the fence refuses it. A repeat changes nothing.
+	HoldKey(ctx context.Context, r HoldKeyRequest) error
 
 	// StopFlow ends a flow early and returns it as it then stands.
 	StopFlow(ctx context.Context, r StopFlowRequest) (Flow, error)
@@ -72,7 +82,7 @@ type Leases interface {
 	// Lock takes a named lock, or returns a *LockedError with the holder. A lock
 	// whose holder is dead by the store's own proof, or that has been held for as long
 	// as it was taken for, is taken over. Taking a lock one already holds succeeds and
-	// changes nothing.
+	// changes nothing. One without a worker belongs to its execution.
 	Lock(ctx context.Context, r LockRequest) error
 	// Unlock frees a lock that is held as the request says; any other is left alone.
 	// Locks of executions are freed by Outcome.Unlock too.
@@ -90,7 +100,7 @@ type Operator interface {
 	// Record writes finished executions and returns how many were new.
 	Record(ctx context.Context, r RecordRequest) (int, error)
 	// Prune deletes old history and returns how many rows went. Counters of limits
-	// whose window is over go too, uncounted.
+	// whose window is over go too, uncounted, and locks without a worker whose time is.
 	Prune(ctx context.Context, r PruneRequest) (int, error)
 	// Reseal makes the changes whose old bytes are still there, and returns how many
 	// that were; others, and unknown ids, are left out. A repeat changes nothing.
@@ -101,15 +111,17 @@ type Operator interface {
 
 // Reader asks questions. No answer is an empty slice, never an error.
 type Reader interface {
-	// Newest is what every plan starts from, so it is kept lean: of each execution it
-	// returns at least ID, Name, Kind, State, ForNow, CreatedAt, FinishedAt and
-	// Checksum. The whole rows are asked for by id.
-	Newest(ctx context.Context, r NewestRequest) ([]Execution, error)
+	// Newest is what every plan starts from, so it is kept lean. The whole rows are
+	// asked for by id.
+	Newest(ctx context.Context, r NewestRequest) ([]Effective, error)
 	Executions(ctx context.Context, f Filter) ([]Execution, error)
 	// Attempts returns the recorded attempts of executions, oldest first.
 	Attempts(ctx context.Context, executions ...ID) ([]Attempt, error)
+	// Flows are read without their callbacks.
 	Flows(ctx context.Context, f FlowFilter) ([]Flow, error)
-	// Edges returns the edges of a flow.
+	// Callbacks returns those that a flow was enqueued with. An unknown flow has none.
+	Callbacks(ctx context.Context, flow ID) ([]Callback, error)
+	// Edges returns the edges that lead to members of a flow, or to its callbacks.
 	Edges(ctx context.Context, flow ID) ([]Edge, error)
 	// Workers returns those that have not left, and with ids also named ones that have.
 	Workers(ctx context.Context, ids ...ID) ([]Worker, error)
@@ -132,7 +144,7 @@ type Tx interface{ Native() any }
 // OwnedTx is a transaction that Sequencer began and must end.
 type OwnedTx interface {
 	Tx
-	Commit(ctx context.Context) error
+	Commit(ctx context.Context) error   // ErrConflict: nothing was committed
 	Rollback(ctx context.Context) error // after Commit: nil, nothing happens
 }
 
@@ -147,7 +159,8 @@ type TxKind struct {
 // TxStore is a store whose ledger shares a database with the user's own tables,
 // so that a write of ours can commit together with a write of theirs. The Tx
 // methods do what their namesakes do, inside the caller's transaction, and leave
-// ending it to the caller. A foreign transaction is ErrForeignTx.
+// ending it to the caller. A foreign transaction is ErrForeignTx. Where another one is in
+// the way that is ErrConflict, since only the caller can begin again.
 type TxStore interface {
 	Store
 	TxKinds() []TxKind

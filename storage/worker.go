@@ -1,6 +1,9 @@
 package storage
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Worker is one process part that claims executions: a worker, a deploy run, a
 // synchronous call. Everything it holds (running rows, homed rows, locks) lives
@@ -60,15 +63,25 @@ type RescueRequest struct {
 
 // LockRequest asks for a named lock that lives as long as the worker's lease. With
 // an execution, it is held for that delivery of it alone: another one of the same
-// worker is refused as anybody else is.
+// worker is refused as anybody else is. Without a worker, which needs an execution and
+// For, it is held for the execution, which may wait in another ledger: until Unlock, or
+// that long.
 type LockRequest struct {
 	Now       time.Time
 	Name      string
-	Worker    ID
-	Execution ID            // optional…
+	Worker    ID            // optional…
+	Execution ID            // likewise…
 	Delivery  int           // …and which of its deliveries
 	For       time.Duration // at the latest after this it may be taken over; 0 = not while the worker lives
 	Flow      ID            // optional: shown to whoever waits
+}
+
+// Validate returns an error unless somebody will hold the lock, or its time will be over.
+func (r *LockRequest) Validate() error {
+	if r.Worker.IsZero() && (r.Execution.IsZero() || r.For <= 0) {
+		return fmt.Errorf("lock %q: without a worker it needs an execution and a time", r.Name)
+	}
+	return nil
 }
 
 // UnlockRequest names a lock as it was taken.

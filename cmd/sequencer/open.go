@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -18,6 +19,7 @@ import (
 	"github.com/gosequencer/sequencer/migration"
 	"github.com/gosequencer/sequencer/migration/goose"
 	"github.com/gosequencer/sequencer/seal"
+	"github.com/gosequencer/sequencer/storage/sqlite"
 )
 
 // opener makes the sequencer of the stock command. A flag wins over its variable
@@ -103,6 +105,54 @@ func (o *opener) Open(ctx context.Context, log *slog.Logger) (_ *cli.Opened, err
 		Seq: seq, DB: handle, Notices: operations.Notices, Warning: cmp.Or(o.warning(), db.warning), Check: files.examine,
 		Close: db.store.Close, Abort: operations.Kill,
 	}, nil
+}
+
+// OpenScratch is Open on a scratch database: the one at url, or a copy of the SQLite
+// file in a directory that Close removes.
+func (o *opener) OpenScratch(ctx context.Context, log *slog.Logger, url string) (*cli.Opened, error) {
+	original := cmp.Or(o.databaseURL, os.Getenv("SEQUENCER_DATABASE_URL"))
+	if url != "" {
+		if url == original {
+			return nil, cli.Usage(errors.New("--scratch is the database itself: name a copy that nobody needs"))
+		}
+		o.databaseURL = url
+		return o.Open(ctx, log)
+	}
+	copied, remove, err := copySQLite(ctx, original)
+	if err != nil {
+		return nil, err
+	}
+	o.databaseURL = copied
+	opened, err := o.Open(ctx, log)
+	if err != nil {
+		return nil, errors.Join(err, remove())
+	}
+	closing := opened.Close
+	opened.Close = func() error { return errors.Join(closing(), remove()) }
+	return opened, nil
+}
+
+// copySQLite copies the database into a new directory, which remove removes.
+func copySQLite(ctx context.Context, url string) (copied string, remove func() error, err error) {
+	db, err := openDatabase(ctx, url)
+	if err != nil {
+		return "", nil, err
+	}
+	defer func() { err = errors.Join(err, db.store.Close()) }()
+	store, ok := db.store.(*sqlite.Store)
+	if !ok {
+		return "", nil, cli.Usage(fmt.Errorf("a %s database is not copied: make a copy that nobody needs, and name it with --scratch", db.store.Name()))
+	}
+	dir, err := os.MkdirTemp("", "sequencer-rehearsal-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() error { return os.RemoveAll(dir) }
+	copied = filepath.Join(dir, "copy.db")
+	if err := store.CopyTo(ctx, copied); err != nil {
+		return "", nil, errors.Join(err, remove())
+	}
+	return copied, remove, nil
 }
 
 // OperationsDir is where operations are.

@@ -134,6 +134,10 @@ func TestARunImportsEveryFeatureAndTheNextOneHasNothingToDo(t *testing.T) {
 		t.Errorf("the run ended with\n%s\nsummary says\n%s", out, plain)
 	}
 
+	if batch := mustRun(t, "batch", "list", "--db", db); !strings.Contains(batch, "import of features") || !strings.Contains(batch, "100%") {
+		t.Errorf("batch list says\n%s", batch)
+	}
+
 	before := tables(t, db)
 	code, again, errOut := goapi(t, "process", "--db", db) // the folder is not needed any more
 	if said := strings.ToLower(again + errOut); code != 0 || !strings.Contains(said, "nothing") || !strings.Contains(said, "pending") {

@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime"
 
 	"github.com/spf13/pflag"
 
@@ -57,6 +58,7 @@ type app struct {
 	path, api string // --db, --api
 	flags     *pflag.FlagSet
 	store     *sqlite.Store
+	seq       *sequencer.Sequencer
 	db        *sql.DB
 	completed bool
 }
@@ -108,8 +110,8 @@ func (a *app) Open(ctx context.Context, log *slog.Logger) (*cli.Opened, error) {
 		return nil, err
 	}
 	reg := sequencer.NewRegistry()
-	register(reg, findAPI(a.api))
-	seq, err := sequencer.New(a.store, reg, sequencer.Config{
+	register(reg, a, findAPI(a.api))
+	a.seq, err = sequencer.New(a.store, reg, sequencer.Config{
 		Migrations: source,
 		Logger:     log,
 		Observers:  []sequencer.Observer{a.observe},
@@ -117,7 +119,12 @@ func (a *app) Open(ctx context.Context, log *slog.Logger) (*cli.Opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cli.Opened{Seq: seq, DB: a.db}, nil
+	return &cli.Opened{Seq: a.seq, DB: a.db}, nil
+}
+
+// work works a queue off.
+func (a *app) work(ctx context.Context, queue string) error {
+	return a.seq.Work(ctx, sequencer.WorkerConfig{Queues: []string{queue}, StopWhenEmpty: true, Slots: runtime.NumCPU()})
 }
 
 // observe hears what has happened once it is durable.

@@ -53,7 +53,7 @@ type End struct {
 	answer json.RawMessage
 }
 
-// Start runs the test binary as a child. It is killed when tb ends, if it has not
+// Start runs the tests' binary as a child. It is killed when tb ends, if it has not
 // ended before.
 func Start(tb testing.TB, o Order, input any) *Child {
 	tb.Helper()
@@ -67,9 +67,9 @@ func Start(tb testing.TB, o Order, input any) *Child {
 	}
 	// Not the test's context: that is done before the cleanup, which waits for the child.
 	ctx, cancel := context.WithTimeout(context.Background(), childLimit)
-	c := &Child{tb: tb, cmd: exec.CommandContext(ctx, os.Args[0]), over: make(chan struct{}), began: time.Now()}
+	c := &Child{tb: tb, cmd: exec.CommandContext(ctx, binary), over: make(chan struct{}), began: time.Now()}
 	c.more = sync.NewCond(&c.mu)
-	// Under the race detector a process sleeps for a second before it exits, unless it is told not to.
+	// With the race detector a process sleeps for a second before it exits, unless it is told not to.
 	c.cmd.Env = append(os.Environ(), orderVar+"="+string(order), "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	c.cmd.Stderr = &c.stderr
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {

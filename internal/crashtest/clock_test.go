@@ -3,51 +3,18 @@
 package crashtest_test
 
 import (
-	"context"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/internal/faketime"
 	"github.com/gosequencer/sequencer/storage"
 )
 
 // setBack is a store on a machine, or a server, whose clock is slow.
-type setBack struct {
-	storage.Store
-	by time.Duration
-}
-
-func (s *setBack) now() time.Time { return time.Now().Add(-s.by) }
-
-func (s *setBack) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.Enqueued, error) {
-	r.Now = s.now()
-	return s.Store.Enqueue(ctx, r)
-}
-
-func (s *setBack) Claim(ctx context.Context, r storage.ClaimRequest) (storage.Claimed, error) {
-	r.Now = s.now()
-	return s.Store.Claim(ctx, r)
-}
-
-func (s *setBack) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
-	r.Now = s.now()
-	return s.Store.Finish(ctx, r)
-}
-
-func (s *setBack) Join(ctx context.Context, w storage.Worker) error {
-	w.JoinedAt = s.now()
-	return s.Store.Join(ctx, w)
-}
-
-func (s *setBack) Renew(ctx context.Context, r storage.RenewRequest) (storage.Renewed, error) {
-	r.Now = s.now()
-	return s.Store.Renew(ctx, r)
-}
-
-func (s *setBack) Rescue(ctx context.Context, r storage.RescueRequest) ([]storage.Execution, error) {
-	r.Now = s.now()
-	return s.Store.Rescue(ctx, r)
+func setBack(store storage.Store, by time.Duration) storage.Store {
+	return faketime.New(store, func() time.Time { return time.Now().Add(-by) })
 }
 
 // What was dispatched before waits until the clock has come as far again; what died
@@ -64,7 +31,7 @@ func TestCrashAndAClockSetBackAnHourLoseNothing_Q2_14(t *testing.T) {
 		within(t, s.Place, func(l *ledger) {
 			s.Idle = time.Millisecond
 			slow := *l
-			slow.Store, slow.db = &setBack{l.Store, time.Hour}, nil
+			slow.Store, slow.db = setBack(l.Store, time.Hour), nil
 			journal, err := os.OpenFile(s.Journal, os.O_APPEND|os.O_WRONLY, 0o600)
 			if err != nil {
 				t.Fatal(err)

@@ -15,7 +15,12 @@
 // going, and tally_test.go compares what handlers wrote outside the ledger with what
 // the ledger says: one outcome each, no attempt twice, each further attempt explained
 // by a worker that was lost, and what was done in a shared transaction exactly once.
+// limits_test.go has sixteen workers in four processes share limits and keys.
 // ledger_test.go has the table of backends.
+//
+// Nests: flow_test.go has batches and chains in each other, made by processes that die,
+// served by such, cancelled and retried meanwhile; nesttally_test.go compares: each
+// callback once a generation, each step after the one before, what members added once.
 //
 // It is for Linux, where a dead process is known to be dead at once and the next
 // run need not wait for a lease. What has to be waited for is a line from a child, or

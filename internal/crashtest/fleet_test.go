@@ -3,6 +3,7 @@
 package crashtest_test
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"os"
@@ -25,10 +26,10 @@ const (
 	fleetLimit = 4 * time.Minute
 )
 
-// many is how many executions there are: fewer where nobody has time, and under the
-// race detector, which makes SQLite ten times slower and looks at none of the children.
+// many is how many executions there are: fewer where nobody has time, and in "make test",
+// which has the race detector and much else to do.
 func many() int {
-	if testing.Short() || underRace {
+	if testing.Short() || crashtest.UnderRace {
 		return executions / 5
 	}
 	return executions
@@ -41,6 +42,7 @@ type fleet struct {
 	// random decides when each is killed: mostly after some executions, by which a slow
 	// machine gets its work done too, and sometimes while it begins. nil: nobody is.
 	random *rand.Rand
+	most   int // executions one does at most before it is killed, 0 = 400
 
 	mayFail bool // to begin
 
@@ -98,7 +100,7 @@ func (f *fleet) hire(t *testing.T) (c *crashtest.Child, soon time.Duration) {
 	t.Helper()
 	s := f.shift
 	if f.random != nil {
-		if s.Enough = 1 + f.random.IntN(400); f.random.IntN(8) == 0 {
+		if s.Enough = 1 + f.random.IntN(cmp.Or(f.most, 400)); f.random.IntN(8) == 0 {
 			soon = time.Duration(f.random.Int64N(int64(100 * time.Millisecond)))
 		}
 	}
@@ -180,8 +182,9 @@ func TestCrashOfWorkersAtRandomTenThousandTimesLosesNothing_Q0_6_Q2_16(t *testin
 		took := time.Since(began)
 		c := count(t, s, f.gone)
 		t.Logf("%s: %d executions, %d processes killed, %d attempts lost, in %s: %v", b.name, len(c.rows), len(f.gone), c.lost, took.Round(time.Millisecond), c.states())
-		if len(c.rows) != many() {
-			t.Errorf("the ledger holds %d executions, want %d", len(c.rows), many())
+		// A server may commit what a process sent last after it died, and after the count.
+		if extra := len(c.rows) - many(); extra < 0 || extra > 2*handful {
+			t.Errorf("the ledger holds %d executions, want %d, and at most %d more", len(c.rows), many(), 2*handful)
 		}
 		have := map[string]bool{}
 		for _, row := range c.rows {
@@ -222,7 +225,15 @@ func dispatchAndDie(t *testing.T, s shift, random *rand.Rand) []string {
 	return strings.Fields(string(text))
 }
 
-// runDispatch is the child: it dispatches a fifth of the work at most, ten at a time.
+// accepting opens the file of the ids that dispatchers were told were accepted.
+func (s shift) accepting() (*os.File, error) {
+	return os.OpenFile(s.Journal+".accepted", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+}
+
+// handful is how many the child dispatches at once.
+const handful = 10
+
+// runDispatch is the child: it dispatches a fifth of the work at most.
 func runDispatch(ctx context.Context, in *crashtest.Inside) any {
 	var s shift
 	if err := in.Input(&s); err != nil {
@@ -233,7 +244,7 @@ func runDispatch(ctx context.Context, in *crashtest.Inside) any {
 		return err.Error()
 	}
 	defer l.Close()
-	accepted, err := os.OpenFile(s.Journal+".accepted", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	accepted, err := s.accepting()
 	if err != nil {
 		return err.Error()
 	}
@@ -243,8 +254,8 @@ func runDispatch(ctx context.Context, in *crashtest.Inside) any {
 		return err.Error()
 	}
 	in.Note(started)
-	for range executions / 5 / 5 / 10 {
-		ops := make([]sequencer.Operation, 10)
+	for range executions / 5 / 5 / handful {
+		ops := make([]sequencer.Operation, handful)
 		for i := range ops {
 			ops[i] = all.mail(job{Micros: i * 1000})
 		}
@@ -253,7 +264,7 @@ func runDispatch(ctx context.Context, in *crashtest.Inside) any {
 			return err.Error()
 		}
 		for _, r := range receipts {
-			if _, err := accepted.WriteString(r.ID + "\n"); err != nil {
+			if err := appendLine(accepted, r.ID); err != nil {
 				return err.Error()
 			}
 		}

@@ -6,9 +6,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -28,10 +31,26 @@ type Order struct {
 // Program is what a child runs. What it returns is the child's answer.
 type Program func(ctx context.Context, in *Inside) any
 
+// sideBySide is how many tests run at a time where nobody says: most of them wait for a
+// lease, or for a process, and not for the processor.
+const sideBySide = 6
+
 // Main is TestMain's: in a child it runs the program, otherwise the tests.
 func Main(m *testing.M, programs map[string]Program) {
 	text := os.Getenv(orderVar)
 	if text == "" {
+		if UnderRace {
+			remove, err := withoutRace()
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			defer remove()
+		}
+		flag.Parse()
+		if atOnce := flag.Lookup("test.parallel"); atOnce.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+			_ = atOnce.Value.Set(strconv.Itoa(sideBySide)) // a number is one
+		}
 		m.Run()
 		return
 	}

@@ -139,5 +139,6 @@ func registerUndoable(p *program, failure error) {
 	sequencer.RegisterFunc(p.Registry, note, p.inTx(note, "INSERT INTO effects VALUES ('do note')"))
 	sequencer.RegisterFunc(p.Registry, grant, p.inTx(grant, "INSERT INTO effects VALUES ('do grant')"),
 		sequencer.Undo(p.inTx(grant+" undo", "INSERT INTO effects VALUES ('undo grant')")))
-	sequencer.RegisterFunc(p.Registry, broken, func(context.Context) error { return errors.Join(p.point(broken), failure) })
+	sequencer.RegisterFunc(p.Registry, broken, func(context.Context) error { return errors.Join(p.point(broken), failure) },
+		sequencer.DependsOn(sequencer.Op(createUser), sequencer.Op(setLimit), sequencer.Op(note), sequencer.Op(grant)))
 }

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	crashtest.Main(m, map[string]crashtest.Program{"deploy": runDeploy, "work": runShift, "dispatch": runDispatch})
+	crashtest.Main(m, map[string]crashtest.Program{"deploy": runDeploy, "work": runShift, "dispatch": runDispatch, "raise": runRaise, "start nests": runStart, "limits": runLimits})
 }
 
 // atOnce is far below the lease of 30 s and far above what a run takes: a run that
@@ -38,9 +38,11 @@ type deploy struct {
 	Place    place
 	Program  string // a key of registries
 	Isolate  bool
+	Detach   bool
 	WaitLock time.Duration
 	Lease    time.Duration
-	quiet    bool // no log: in-process, the test's own
+	Patience time.Duration // with approvals
+	quiet    bool          // no log: in-process, the test's own
 }
 
 // outcome is what a run tells whoever started it.
@@ -48,6 +50,7 @@ type outcome struct {
 	Error       string
 	Locked      bool     // refused, because another run holds the lock
 	Interrupted []string // refused, because a person must decide about these
+	Asks        bool     // stopped, because it waits for an approval
 	LeaseLost   bool
 	State       storage.State // of the run, "" when it could not start
 	Tasks       int
@@ -84,7 +87,7 @@ func (d deploy) sequencer(l *ledger, hook faultstore.Hook) (*sequencer.Sequencer
 		log = io.Discard
 	}
 	return sequencer.New(faultstore.New(l.Store, hook), reg, sequencer.Config{
-		Migrations: &points{source, hook}, Environment: "test", Actor: "crash test",
+		Migrations: &points{source, hook}, Environment: "test", Actor: "crash test", Orchestrator: orchestrators[d.Program],
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Lease:  d.Lease, ShutdownGrace: time.Second, TimeoutGrace: time.Second,
 	})
@@ -96,13 +99,14 @@ func (d deploy) process(ctx context.Context, l *ledger, hook faultstore.Hook) ou
 	if err != nil {
 		return outcome{Error: err.Error()}
 	}
-	report, err := seq.Process(ctx, sequencer.RunOptions{Isolate: d.Isolate, WaitLock: d.WaitLock})
+	report, err := seq.Process(ctx, sequencer.RunOptions{Isolate: d.Isolate, WaitLock: d.WaitLock, Detach: d.Detach, WaitApproval: d.Patience})
 	var o outcome
 	if report != nil {
 		o.State, o.Tasks = report.State, len(report.Tasks)
 	}
 	if err != nil {
 		o.Error, o.Locked, o.LeaseLost = err.Error(), errors.Is(err, sequencer.ErrLocked), errors.Is(err, sequencer.ErrLeaseLost)
+		o.Asks = errors.Is(err, sequencer.ErrNotApproved)
 		if left := (*sequencer.InterruptedError)(nil); errors.As(err, &left) {
 			o.Interrupted = left.Names
 		}
@@ -139,5 +143,6 @@ var registries = map[string]struct {
 	"everything": {everythingMigrations, registerEverything},
 	"once":       {settingsMigrations, registerOnce},
 	"failing":    {settingsMigrations, func(p *program) { registerUndoable(p, errors.New("this deploy is broken")) }},
+	"approved":   {settingsMigrations, registerApproved},
 	"fixed":      {settingsMigrations, func(p *program) { registerUndoable(p, nil) }},
 }

@@ -95,6 +95,8 @@ func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
 func (s *Server) command(as *syscall.Credential, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(context.WithoutCancel(s.tb.Context()), name, args...)
 	cmd.Dir = s.dir
+	// MariaDB deletes temporary tables that it finds when it starts, another server's too.
+	cmd.Env = append(os.Environ(), "TMPDIR="+s.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }

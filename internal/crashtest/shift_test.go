@@ -48,6 +48,9 @@ type jobs struct {
 	once func(job) sequencer.Operation   // declares that it is attempted once at most
 	kill func(job) sequencer.Operation   // a poison pill: its process dies of it
 	bad  []func(job) sequencer.Operation // those of badhandlers_test.go
+	care func(job) sequencer.Operation   // has hooks, as the next
+	lose func(job) sequencer.Operation   // fails
+	step func(step) sequencer.Operation  // what nests are made of
 }
 
 // newShift prepares a ledger, with the users' table beside it, and a journal.
@@ -95,7 +98,12 @@ func (s shift) work(ctx context.Context, l *ledger, point faultstore.Hook, note 
 		return err
 	}
 	defer journal.Close()
-	seq, _, err := s.sequencer(l, &desk{journal: journal, point: point, note: note, left: int64(s.Enough)})
+	hooks, err := os.OpenFile(s.hooks(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer hooks.Close()
+	seq, _, err := s.sequencer(l, &desk{journal: journal, hooks: hooks, point: point, note: note, left: int64(s.Enough)})
 	if err != nil {
 		return err
 	}
@@ -118,6 +126,8 @@ func (s shift) sequencer(l *ledger, d *desk) (*sequencer.Sequencer, jobs, error)
 		kill: sequencer.RegisterFuncOf(reg, "kill", d.kill),
 	}
 	all.bad = d.registerBad(reg, l)
+	d.registerHooked(reg, l, &all)
+	d.registerSteps(reg, s, &all)
 	if l.db != nil {
 		all.pay = sequencer.RegisterFuncOf(reg, "pay", d.inTx)
 	}
@@ -162,6 +172,7 @@ func (s shift) dispatch(t *testing.T, makes func(jobs) []sequencer.Operation, op
 // desk is where handlers work.
 type desk struct {
 	journal *os.File
+	hooks   *os.File // the journal of hooks
 	point   faultstore.Hook
 	note    func(string)
 	left    int64 // attempts until enoughDone is noted
@@ -184,11 +195,18 @@ func (h *heardLog) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
-// write appends a line to the journal, in one call: lines of several processes do not
-// mix, and what was written stays, whoever dies.
+// write appends a line to the journal.
 func (d *desk) write(ctx context.Context, what string) error {
 	a := sequencer.Current(ctx)
-	_, err := fmt.Fprintf(d.journal, "%s %s %d %d\n", what, a.ID, a.Number, os.Getpid())
+	return appendLine(d.journal, fmt.Sprintf("%s %s %d %d", what, a.ID, a.Number, os.Getpid()))
+}
+
+// appendLine writes a line in one call: lines of several processes do not mix, and what
+// was written stays, whoever dies. A process that is killed may leave a call half done
+// where it crosses two pages of the file, so all lines are of one length that pages are
+// multiples of.
+func appendLine(file *os.File, line string) error {
+	_, err := fmt.Fprintf(file, "%-127s\n", line)
 	return err
 }
 

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -18,15 +17,20 @@ import (
 // outcome itself, in the handler's transaction, calls next for what may be
 // claimed in that same transaction (nil = nothing), and sets Verdict.Finished. User
 // code runs in h, so that it can be left behind.
-type Attempt func(ctx context.Context, cancel context.CancelCauseFunc, e *storage.Execution, h *Hand, next func() *storage.ClaimRequest) Verdict
+type Attempt func(ctx context.Context, cancel context.CancelCauseFunc, e *storage.Execution, h *Hand, next Next) Verdict
+
+// Next is what an attempt's own commit may claim, nil for nothing. The attempt's slot is
+// there for that, unless it keeps it for the hook that its outcome asks for.
+type Next func(keeps bool) *storage.ClaimRequest
 
 // Verdict is what an attempt came to.
 type Verdict struct {
 	Outcome storage.Outcome
 	// Finished is set when the attempt has recorded the outcome already.
 	Finished *storage.Finished
-	// After runs once the outcome is durable, or is void (applied false).
-	After func(applied bool)
+	// After runs once the outcome is durable, with what was written (Finished.Became), or
+	// with nil if it is void.
+	After func(became *storage.Outcome)
 	// Lost is set when the store refused to record the outcome because the lease is
 	// over. Nothing is recorded then: whoever takes over from this worker decides.
 	Lost error
@@ -79,8 +83,12 @@ type Found struct {
 	NextDue  time.Duration  // …and the next row is due after this, negative = none is
 }
 
+// Quiet reports that nothing runs, and that the last claim found all there was. With
+// several calls under way one may have claimed what another then found gone.
+func (f Found) Quiet() bool { return f.Running == 0 && !f.Claiming && f.Dry }
+
 // Idle reports that nothing runs and nothing will by time alone.
-func (f Found) Idle() bool { return f.Running == 0 && f.Dry && f.NextDue < 0 }
+func (f Found) Idle() bool { return f.Quiet() && f.NextDue < 0 }
 
 // Run works until Over says so, or ctx ends (nil error: what was claimed has been
 // recorded), or the lease is lost, or the store fails. first holds executions
@@ -89,7 +97,9 @@ func (p *Pool) Run(ctx context.Context, first storage.Claimed) error {
 	emptied := make(chan struct{}, 1)
 	r := &run{
 		Pool: p, emptied: emptied, free: p.Slots, results: make(chan result, p.Slots), written: make(chan *write, max(p.Writes, 1)), mine: map[storage.ID]bool{},
-		dry: first.NextDue != 0, nextDue: first.NextDue,
+	}
+	if first.NextDue != 0 {
+		r.dry, r.due = true, dueAt(first.NextDue)
 	}
 	// Attempts outlive ctx by the grace period; losing the lease ends them at once.
 	r.ctx, r.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -127,12 +137,14 @@ type run struct {
 	recording int                 // …and the outcomes in them
 	mine      map[storage.ID]bool // what runs, or has run and is not recorded yet
 	outcomes  []storage.Outcome
-	oldest    time.Time // when the first of them came
-	after     []func(bool)
+	hopeful   time.Time // since when the first of them may hope for company
+	after     []func(*storage.Outcome)
 	flows     []storage.Flow // touched since Over was last asked
-	dry       bool           // the last claim found less than it wanted…
-	nextDue   time.Duration  // …and this is when to look again, negative = no idea
+	deep      bool           // the last claim found all that it wanted
+	dry       bool           // it found less…
+	due       time.Time      // …and this is when to look again, zero = no idea
 	woken     int            // reasons to look again, counted
+	heardOf   int            // answers that said when to look again, counted
 	deadline  time.Time      // when a stopping pool loses patience
 	forced    bool           // attempts were cancelled with Shutdown
 	lost      error          // an attempt was told that the lease is over
@@ -143,17 +155,6 @@ type result struct {
 	id       storage.ID
 	asked    int // its own commit was to claim so many, 0 = nothing…
 	reserved int // …for this many free slots besides its own
-}
-
-// write is one call of Finish.
-type write struct {
-	outcomes []storage.Outcome
-	after    []func(bool)
-	claim    *storage.ClaimRequest
-	reserved int // free slots it claims for
-	woken    int // as it was when the call was made
-	answer   storage.Finished
-	err      error
 }
 
 func (r *run) loop(ctx context.Context) error {
@@ -173,7 +174,7 @@ func (r *run) loop(ctx context.Context) error {
 		flows := r.flows
 		r.flows = nil
 		unrecorded := r.running + len(r.outcomes) + r.recording + r.waiting()
-		over, err := r.Over(ctx, Found{Flows: flows, Running: unrecorded, Claiming: r.claiming(), Dry: r.dry, NextDue: r.nextDue})
+		over, err := r.Over(ctx, Found{Flows: flows, Running: unrecorded, Claiming: r.claiming(), Dry: r.dry, NextDue: r.nextDue()})
 		if err != nil {
 			return err
 		}
@@ -229,200 +230,20 @@ func (r *run) lookAgain() {
 	r.woken++
 }
 
-// write begins to record what has come in and to claim for the free slots, in one
-// call. With nothing to record and nothing to hope for it does not ask, and with as
-// many calls under way as are allowed it waits: what comes in meanwhile travels
-// together.
-func (r *run) write(ctx context.Context) {
-	if r.writing >= max(r.Writes, 1) || r.holds() {
-		return
-	}
-	claim, reserved := r.reserve(0)
-	if claim != nil && r.dry && len(r.outcomes) == 0 {
-		r.withdraw(claim, reserved)
-		claim, reserved = nil, 0
-	}
-	if len(r.outcomes) == 0 && claim == nil {
-		return
-	}
-	w := &write{outcomes: r.outcomes, after: r.after, claim: claim, reserved: reserved, woken: r.woken}
-	r.outcomes, r.after = nil, nil
-	r.writing++
-	r.recording += len(w.outcomes)
-	go func() {
-		w.answer, w.err = r.finish(ctx, w)
-		r.written <- w
-	}()
-}
-
-// holds reports that others will come soon, to travel together.
-func (r *run) holds() bool {
-	return len(r.outcomes) > 0 && len(r.outcomes) < holdUpTo(r.Slots) && r.runners.waiting() > 0 && time.Since(r.oldest) < holdFor
-}
-
-// awaitWrites is for the end of the loop: nothing that was begun outlives it.
-func (r *run) awaitWrites() {
-	for ; r.writing > 0; r.writing-- {
-		if w := <-r.written; w.err == nil {
-			w.told()
-		}
-	}
-}
-
-// settle takes in the answer to a write.
-func (r *run) settle(w *write) error {
-	if w.err != nil {
-		return fmt.Errorf("recording %d outcomes: %w", len(w.outcomes), w.err)
-	}
-	for _, o := range w.outcomes {
-		delete(r.mine, o.ID)
-	}
-	w.told()
-	claimed := w.claim != nil
-	if claimed {
-		r.giveBack(w.reserved)
-		r.Quota.giveBack(w.claim.Limit - len(w.answer.Claimed.Executions))
-		r.heard(true)
-	}
-	r.learn(w.answer, claimed, w.woken)
-	return nil
-}
-
-// told says to each attempt what became of its outcome.
-func (w *write) told() {
-	for i, f := range w.after {
-		if f != nil {
-			f(i < len(w.answer.Applied) && w.answer.Applied[i])
-		}
-	}
-}
-
-// finish writes. What happened must be recorded whatever becomes of ctx, so only
-// losing the lease, or an answer that will not change, ends the trying. A repeat is
-// harmless (storage.Queue), but what a lost answer applied is void the second time,
-// and it may have claimed: a repeat does not, or more would be claimed than there are
-// slots for, and adopt finds what was.
-func (r *run) finish(ctx context.Context, w *write) (storage.Finished, error) {
-	told := time.Time{}
-	request := storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: w.claim}
-	if r.Next != nil && len(w.outcomes) == 1 {
-		request.Next = r.Next(w.outcomes[0].ID)
-	}
-	for repeated := false; ; repeated = true {
-		wctx, cancel := context.WithTimeout(r.Lease.lost, r.Lease.Worker.Lease)
-		wrote, err := r.Store.Finish(wctx, request) //nolint:contextcheck // the lease outlives ctx
-		cancel()
-		if err == nil && repeated {
-			err = r.confirm(ctx, w.outcomes, wrote.Applied)
-		}
-		if err == nil || lasting(err) {
-			return wrote, err
-		}
-		if time.Since(told) >= tellEvery {
-			told = time.Now()
-			r.Lease.log.WarnContext(ctx, "the ledger cannot be written; trying again", keyWorker, r.Lease.Worker.ID, keyOutcomes, len(w.outcomes), keyError, err)
-		}
-		pause := time.NewTimer(min(r.Poll, r.Lease.Worker.Lease/10))
-		select {
-		case <-pause.C:
-		case <-r.Lease.lost.Done():
-			pause.Stop()
-			return wrote, errors.Join(context.Cause(r.Lease.lost), err) //nolint:contextcheck // the lease outlives ctx
-		}
-		r.mu.Lock()
-		r.unsure = r.unsure || request.Claim != nil
-		r.mu.Unlock()
-		request.Claim, request.Next = nil, nil
-	}
-}
-
-// tellEvery is how often a write that goes on failing is worth a log line.
-const tellEvery = 10 * time.Second
-
-// lasting reports an answer that trying again will not change.
-func lasting(err error) bool {
-	var schema *storage.SchemaError
-	var move *storage.TransitionError
-	return errors.Is(err, storage.ErrLeaseLost) || errors.Is(err, storage.ErrClosed) || errors.As(err, &schema) || errors.As(err, &move)
-}
-
-// confirm marks as applied what an earlier try whose answer was lost had applied.
-func (r *run) confirm(ctx context.Context, outcomes []storage.Outcome, applied []bool) error {
-	for i, o := range outcomes {
-		if applied[i] {
-			continue
-		}
-		rows, err := r.Store.Executions(context.WithoutCancel(ctx), storage.Filter{IDs: []storage.ID{o.ID}})
-		if err != nil {
-			return err
-		}
-		applied[i] = len(rows) == 1 && rows[0].Delivery == o.Delivery && rows[0].State == o.State
-	}
-	return nil
-}
-
-// learn takes in what a write found, that was begun when so much was known. What
-// ended may have made something claimable, so a write that did not claim is a
-// reason to look.
-func (r *run) learn(wrote storage.Finished, claimed bool, woken int) {
-	r.flows = append(r.flows, wrote.Flows...)
-	switch {
-	case !claimed:
-		r.lookAgain()
-	case woken == r.woken:
-		r.dry, r.nextDue = wrote.Claimed.NextDue != 0, wrote.Claimed.NextDue
-	}
-	r.start(wrote.Claimed)
-}
-
-// adopt starts what a commit has claimed whose answer was lost: it runs by the
-// ledger, it is this worker's, and nobody here knows it. It waits until all other
-// commits that claim have been heard of; theirs look the same until then. Meanwhile
-// nothing is claimed.
-func (r *run) adopt(ctx context.Context) error {
-	r.mu.Lock()
-	due := r.unsure && r.asking == 0 && !r.shut
-	r.mu.Unlock()
-	if !due {
-		return nil
-	}
-	rows, err := r.Store.Executions(ctx, storage.Filter{
-		WorkerID: r.Lease.Worker.ID, States: []storage.State{storage.Running}, Oldest: true, Limit: adoptLimit,
-	})
-	if err != nil {
-		err = fmt.Errorf("looking for what a lost answer claimed: %w", err)
-		if lasting(err) {
-			return err
-		}
-		r.Lease.log.WarnContext(ctx, "trying again", keyWorker, r.Lease.Worker.ID, keyError, err)
-		return nil
-	}
-	rows = slices.DeleteFunc(rows, func(e storage.Execution) bool { return r.mine[e.ID] || !slices.Contains(r.Queues, e.Queue) })
-	r.Quota.take(len(rows))
-	r.start(storage.Claimed{Executions: rows})
-	r.mu.Lock()
-	r.unsure = false
-	r.mu.Unlock()
-	r.write(ctx)
-	return nil
-}
-
-// adoptLimit is far above what a worker can have claimed.
-const adoptLimit = 10_000
-
-// reserve takes all free slots, and own that the caller is about to free, for a
-// claim. A nil request means there is nothing to claim for.
-func (r *run) reserve(own int) (claim *storage.ClaimRequest, reserved int) {
+// reserve takes the free slots, and own that the caller is about to free, but no more
+// than most, for a claim. A nil request means there is nothing to claim for.
+func (r *run) reserve(own, most int) (claim *storage.ClaimRequest, reserved int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.shut || r.unsure || r.suspect != nil || r.free+own <= 0 || r.Closed != nil && r.Closed() {
 		return nil, 0
 	}
-	limit := r.Quota.take(r.free + own)
+	limit := r.Quota.take(min(r.free+own, most))
 	if limit == 0 {
 		return nil, 0
 	}
-	reserved, r.free = r.free, 0
+	reserved = min(r.free, most)
+	r.free -= reserved
 	r.asking++
 	return &storage.ClaimRequest{Worker: r.Lease.Worker.ID, Queues: r.Queues, Names: r.Names, Build: r.Build, Limit: limit}, reserved
 }
@@ -454,8 +275,14 @@ func (r *run) stop() {
 // resumed, and everything else is attempted.
 func (r *run) start(claimed storage.Claimed) {
 	r.giveBack(-len(claimed.Executions))
+	if len(claimed.Executions) > 0 {
+		r.hopeful = time.Now() // those left over from the last batch travel with this one
+	}
 	for i := range claimed.Executions {
 		e := &claimed.Executions[i]
+		if e.Kind == storage.Hook { // of somebody who died; it is nothing to count
+			r.Quota.giveBack(1)
+		}
 		paused := slices.Contains(claimed.PausedNames, e.Name) && !strings.HasPrefix(e.Queue, storage.PrivateQueue)
 		switch {
 		case r.shut || paused:
@@ -481,8 +308,12 @@ func (r *run) attempt(e *storage.Execution, h *Hand) {
 	defer cancel(nil)
 	r.Lease.watch(e.ID, cancel)
 	res := result{id: e.ID}
-	res.verdict = r.Attempt(ctx, cancel, e, h, func() (claim *storage.ClaimRequest) {
-		claim, res.reserved = r.reserve(1)
+	res.verdict = r.Attempt(ctx, cancel, e, h, func(keeps bool) (claim *storage.ClaimRequest) {
+		own := 1
+		if keeps {
+			own = 0
+		}
+		claim, res.reserved = r.reserve(own, r.Slots)
 		if claim != nil {
 			res.asked = claim.Limit
 		}
@@ -490,6 +321,21 @@ func (r *run) attempt(e *storage.Execution, h *Hand) {
 	})
 	r.Lease.unwatch(e.ID)
 	r.results <- res
+}
+
+// hook begins with the hook that an outcome asks for, in the slot that was kept for it.
+// It is no claim: it is the worker's since the outcome was applied, also of a pool that
+// stops.
+func (r *run) hook(o *storage.Outcome, applied bool) {
+	switch h := o.Hook; {
+	case h == nil:
+	case !applied || !o.State.Over():
+		r.giveBack(1)
+	default:
+		e := *h
+		e.State, e.Delivery = storage.Running, 1
+		r.begin(&e)
+	}
 }
 
 // putBack returns an execution as if it had not been claimed.
@@ -505,7 +351,7 @@ func (r *run) putBack(e *storage.Execution, park bool) {
 // came notes when the first of the outcomes to be written did.
 func (r *run) came() {
 	if len(r.outcomes) == 0 {
-		r.oldest = time.Now()
+		r.hopeful = time.Now()
 	}
 }
 
@@ -519,6 +365,9 @@ func (r *run) take(res result) {
 	} else {
 		r.awaitEnd(v.Lingers)
 	}
+	if v.Outcome.Hook != nil {
+		r.giveBack(-1)
+	}
 	r.giveBack(res.reserved)
 	if res.asked > 0 {
 		r.heard(v.Finished != nil)
@@ -529,7 +378,7 @@ func (r *run) take(res result) {
 	}
 	if v.Lost != nil {
 		r.lost = v.Lost
-		v.After(false)
+		v.After(nil)
 		return
 	}
 	if v.Finished == nil {
@@ -539,10 +388,14 @@ func (r *run) take(res result) {
 		return
 	}
 	delete(r.mine, res.id)
+	o := v.Outcome // After keeps what it is given; where it is called later, that is in the write
+	became := v.Finished.Became(0, &o)
 	if v.After != nil {
-		v.After(len(v.Finished.Applied) > 0 && v.Finished.Applied[0])
+		v.After(became)
 	}
-	r.learn(*v.Finished, res.asked > 0, r.woken)
+	r.hook(&o, became != nil)
+	// When the attempt's own commit began is not known: it counts as one that crossed others.
+	r.learn(*v.Finished, res.asked > 0, sight{woken: r.woken, heardOf: r.heardOf - 1})
 }
 
 // awaitEnd frees the slot of an abandoned handler when that returns. It lives as
@@ -583,9 +436,26 @@ func (r *run) patience() time.Duration {
 	switch {
 	case r.shut && r.running > 0:
 		return time.Until(r.deadline)
-	case r.dry && r.nextDue >= 0:
-		return min(r.nextDue, r.Poll)
+	case r.dry && !r.due.IsZero():
+		return min(r.nextDue(), r.Poll)
 	default:
 		return r.Poll
 	}
+}
+
+// nextDue is how long it is until the next row is due, as far as is known; negative when
+// none is.
+func (r *run) nextDue() time.Duration {
+	if r.due.IsZero() {
+		return -1
+	}
+	return max(time.Until(r.due), 0)
+}
+
+// dueAt is when a row is due of which a store says that it is due after d, zero for none.
+func dueAt(d time.Duration) time.Time {
+	if d < 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d)
 }

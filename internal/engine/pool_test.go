@@ -50,11 +50,11 @@ func serve(ctx context.Context, t *testing.T, store storage.Store, n, slots int,
 		p := &engine.Pool{
 			Store: store, Lease: l, Queues: []string{"q"}, Slots: slots,
 			Poll: time.Second, Grace: 5 * time.Second, Linger: time.Second, Shutdown: errShutdown,
-			Attempt: func(ctx context.Context, _ context.CancelCauseFunc, e *storage.Execution, _ *engine.Hand, _ func() *storage.ClaimRequest) engine.Verdict {
+			Attempt: func(ctx context.Context, _ context.CancelCauseFunc, e *storage.Execution, _ *engine.Hand, _ engine.Next) engine.Verdict {
 				state := fn(ctx, *e)
 				return engine.Verdict{
 					Outcome: storage.Outcome{ID: e.ID, Delivery: e.Delivery, State: state, Excuse: state == storage.Pending},
-					After: func(bool) {
+					After: func(*storage.Outcome) {
 						if state != storage.Pending {
 							done.Add(1)
 						}
@@ -164,8 +164,8 @@ func TestAnAttemptThatIsToldOfALostLeaseEndsThePoolAndRecordsNothing(t *testing.
 		err := engine.Hold(t.Context(), store, w, quiet, errCancelled, func(ctx context.Context, l *engine.Lease) error {
 			p := &engine.Pool{
 				Store: store, Lease: l, Queues: []string{"q"}, Slots: 4, Poll: time.Second, Shutdown: errShutdown,
-				Attempt: func(context.Context, context.CancelCauseFunc, *storage.Execution, *engine.Hand, func() *storage.ClaimRequest) engine.Verdict {
-					return engine.Verdict{Lost: storage.ErrLeaseLost, After: func(applied bool) { told = !applied }}
+				Attempt: func(context.Context, context.CancelCauseFunc, *storage.Execution, *engine.Hand, engine.Next) engine.Verdict {
+					return engine.Verdict{Lost: storage.ErrLeaseLost, After: func(became *storage.Outcome) { told = became == nil }}
 				},
 				Over: func(context.Context, engine.Found) (bool, error) { return false, nil },
 			}
@@ -349,6 +349,98 @@ func TestAServerThatStaysAwayEndsThePoolWithTheLease(t *testing.T) {
 		})
 		if took := time.Since(began); !errors.Is(err, storage.ErrLeaseLost) || took > 31*time.Second {
 			t.Errorf("ended after %s with %v; want ErrLeaseLost within the lease of 30s", took, err)
+		}
+	})
+}
+
+// late keeps the answers of calls that only claim for a while.
+type late struct{ storage.Store }
+
+func (l late) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
+	done, err := l.Store.Finish(ctx, r)
+	if len(r.Outcomes) == 0 {
+		time.Sleep(time.Second) // sleep: inside a bubble
+	}
+	return done, err
+}
+
+// One call has claimed the last rows and its answer is under way when another one, which
+// found nothing any more, is answered.
+func TestAPoolIsNotQuietWhileAClaimIsUnderWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := late{memory.New()}
+		row := func() storage.Execution {
+			return storage.Execution{ID: storage.NewID(), Name: "op", Kind: storage.Unlisted, Queue: "q", Priority: 2, OnLoss: storage.LossRetry}
+		}
+		enqueue := func(rows ...storage.Execution) {
+			if _, err := store.Enqueue(t.Context(), storage.EnqueueRequest{Executions: rows}); err != nil {
+				t.Error(err)
+			}
+		}
+		first := row()
+		enqueue(first)
+		wake := make(chan struct{}, 1)
+		w := storage.Worker{ID: storage.NewID(), Lease: 30 * time.Second}
+		var done atomic.Int32
+		err := engine.Hold(t.Context(), store, w, quiet, errCancelled, func(ctx context.Context, l *engine.Lease) error {
+			p := &engine.Pool{
+				Store: store, Lease: l, Queues: []string{"q"}, Slots: 5, Writes: 2, Wake: wake,
+				Poll: time.Minute, Grace: time.Second, Linger: time.Second, Shutdown: errShutdown,
+				Attempt: func(_ context.Context, _ context.CancelCauseFunc, e *storage.Execution, _ *engine.Hand, _ engine.Next) engine.Verdict {
+					if done.Add(1); e.ID == first.ID {
+						enqueue(row(), row())
+						wake <- struct{}{}
+						time.Sleep(time.Millisecond) // sleep: inside a bubble, and the claim for them is under way
+					}
+					return engine.Verdict{Outcome: storage.Outcome{ID: e.ID, Delivery: e.Delivery, State: storage.Completed}}
+				},
+				Over: func(_ context.Context, found engine.Found) (bool, error) { return found.Quiet(), nil },
+			}
+			return p.Run(ctx, storage.Claimed{})
+		})
+		if err != nil || done.Load() != 3 {
+			t.Errorf("%d of 3 were attempted before the pool took itself for quiet, %v", done.Load(), err)
+		}
+	})
+}
+
+// A claim that looked before a retry was put back is answered after the call that put it
+// back: what it says of when to look again is out of date.
+func TestARetryIsTakenInTimeWhenAClaimCrossesIt_Q1_28(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := late{memory.New()}
+		row := storage.Execution{ID: storage.NewID(), Name: "op", Kind: storage.Unlisted, Queue: "q", Priority: 2, OnLoss: storage.LossRetry}
+		later := row
+		later.ID, later.DueAt = storage.NewID(), time.Now().Add(time.Hour)
+		if _, err := store.Enqueue(t.Context(), storage.EnqueueRequest{Executions: []storage.Execution{row, later}}); err != nil {
+			t.Fatal(err)
+		}
+		wake := make(chan struct{}, 1)
+		var attempts atomic.Int32
+		began := [3]time.Time{}
+		w := storage.Worker{ID: storage.NewID(), Lease: 30 * time.Second}
+		err := engine.Hold(t.Context(), store, w, quiet, errCancelled, func(ctx context.Context, l *engine.Lease) error {
+			p := &engine.Pool{
+				Store: store, Lease: l, Queues: []string{"q"}, Slots: 5, Writes: 2, Wake: wake,
+				Poll: time.Minute, Grace: time.Second, Linger: time.Second, Shutdown: errShutdown,
+				Attempt: func(_ context.Context, _ context.CancelCauseFunc, e *storage.Execution, _ *engine.Hand, _ engine.Next) engine.Verdict {
+					o := storage.Outcome{ID: e.ID, Delivery: e.Delivery, State: storage.Completed}
+					n := attempts.Add(1)
+					if began[n] = time.Now(); n == 1 {
+						wake <- struct{}{}
+						time.Sleep(time.Millisecond) // sleep: inside a bubble, and the claim that finds only what is due in an hour is under way
+						o.State, o.Delay, o.Errors = storage.Pending, 10*time.Second, 1
+					}
+					return engine.Verdict{Outcome: o}
+				},
+				Over: func(_ context.Context, _ engine.Found) (bool, error) { return attempts.Load() == 2, nil },
+			}
+			return p.Run(ctx, storage.Claimed{})
+		})
+		if waited := began[2].Sub(began[1]); err != nil || waited > 11*time.Second {
+			t.Errorf("the second attempt began %s after the first, want 10 s; %v", waited, err)
 		}
 	})
 }

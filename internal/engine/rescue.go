@@ -12,17 +12,23 @@ import (
 // rescueBatch bounds how many executions one step of a rescue takes over.
 const rescueBatch = 500
 
+// Rescued is an execution as it was found, and what became of it.
+type Rescued struct {
+	Row     storage.Execution
+	Outcome storage.Outcome
+}
+
 // Rescue takes over what dead workers held and records what becomes of it, as
 // judge decides (it gets the row as it was found). A worker of this machine whose
 // process is gone is dead at once; others when the store can prove it. It
 // returns the executions it settled, and who of the workers' processes live and can be
 // watched from here.
-func Rescue(ctx context.Context, store storage.Store, worker storage.ID, judge func(storage.Execution) storage.Outcome) ([]storage.Execution, Neighbours, error) {
+func Rescue(ctx context.Context, store storage.Store, worker storage.ID, judge func(storage.Execution) storage.Outcome) ([]Rescued, Neighbours, error) {
 	dead, near, err := gone(ctx, store)
 	if err != nil {
 		return nil, near, err
 	}
-	var all []storage.Execution
+	var all []Rescued
 	for {
 		rows, err := store.Rescue(ctx, storage.RescueRequest{Worker: worker, Dead: dead, Limit: rescueBatch})
 		if err != nil {
@@ -33,10 +39,15 @@ func Rescue(ctx context.Context, store storage.Store, worker storage.ID, judge f
 			for i, row := range rows {
 				outcomes[i] = judge(row)
 			}
-			if _, err := store.Finish(ctx, storage.FinishRequest{Worker: worker, Outcomes: outcomes}); err != nil {
+			done, err := store.Finish(ctx, storage.FinishRequest{Worker: worker, Outcomes: outcomes})
+			if err != nil {
 				return all, near, fmt.Errorf("recording lost attempts: %w", err)
 			}
-			all = append(all, rows...)
+			for i, row := range rows {
+				if became := done.Became(i, &outcomes[i]); became != nil {
+					all = append(all, Rescued{row, *became})
+				}
+			}
 		}
 		if len(rows) < rescueBatch {
 			return all, near, nil

@@ -116,9 +116,10 @@ func (h *Hand) Leave() {
 	}
 }
 
-// How long outcomes wait for others, while there are executions that nobody has begun
-// with, and how many of them wait: where attempts are short, a batch of them is
-// recorded together instead of one first and the others after.
+// How long outcomes wait for others, since the first of them came or the last claim
+// brought those that nobody has begun with yet, and how many of them wait: where
+// attempts are short, a batch of them is recorded together instead of one first and
+// the others after, and a straggler goes with the next batch instead of alone.
 const holdFor = 5 * time.Millisecond
 
 func holdUpTo(slots int) int { return max(slots/4, 1) }

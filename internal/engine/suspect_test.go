@@ -77,7 +77,7 @@ func serveSuspects(ctx context.Context, store storage.Store, suspect, until int,
 		p := &engine.Pool{
 			Store: store, Lease: l, Queues: []string{"q"}, Slots: 4, Suspect: suspect, Writes: 2,
 			Poll: time.Second, Grace: 5 * time.Second, Linger: time.Second, Shutdown: errShutdown,
-			Attempt: func(_ context.Context, _ context.CancelCauseFunc, e *storage.Execution, _ *engine.Hand, _ func() *storage.ClaimRequest) engine.Verdict {
+			Attempt: func(_ context.Context, _ context.CancelCauseFunc, e *storage.Execution, _ *engine.Hand, _ engine.Next) engine.Verdict {
 				c.attempt(e, time.Second)
 				return engine.Verdict{Outcome: storage.Outcome{ID: e.ID, Delivery: e.Delivery, State: storage.Completed}}
 			},

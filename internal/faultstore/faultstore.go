@@ -16,6 +16,8 @@ package faultstore
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/gosequencer/sequencer/storage"
@@ -27,18 +29,46 @@ type Hook func(point string) error
 // New wraps a store. The answer can share transactions (storage.TxStore) if the
 // store can.
 func New(store storage.Store, hook Hook) storage.Store {
-	s := &faulty{Store: store, counted: &counted{hook: hook, calls: map[string]int{}}}
+	return wrap(store, hook)
+}
+
+func wrap(store storage.Store, hook Hook) wrapped {
+	s := &faulty{Store: store, counted: &counted{hook: hook, calls: map[string]int{}, open: map[storage.OwnedTx]bool{}}}
 	if tx, ok := store.(storage.TxStore); ok {
 		return &faultyTx{faulty: s, tx: tx}
 	}
 	return s
 }
 
-// counted numbers the calls of each verb.
+// wrapped is a store with points.
+type wrapped interface {
+	storage.Store
+	begun() []storage.OwnedTx
+}
+
+// counted numbers the calls of each verb, and knows the transactions that are open.
 type counted struct {
 	hook  Hook
-	mu    sync.Mutex // guards calls
+	mu    sync.Mutex // guards calls and open
 	calls map[string]int
+	open  map[storage.OwnedTx]bool
+}
+
+// begun are the transactions of the wrapped store that nobody has ended yet.
+func (c *counted) begun() []storage.OwnedTx {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.open))
+}
+
+func (c *counted) note(tx storage.OwnedTx, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if open {
+		c.open[tx] = true
+	} else {
+		delete(c.open, tx)
+	}
 }
 
 func (c *counted) next(verb string) string {
@@ -100,6 +130,10 @@ func (s *faulty) Finish(ctx context.Context, r storage.FinishRequest) (storage.F
 
 func (s *faulty) Checkpoint(ctx context.Context, r storage.CheckpointRequest) error {
 	return step(s.counted, "Checkpoint", func() error { return s.Store.Checkpoint(ctx, r) })
+}
+
+func (s *faulty) HoldKey(ctx context.Context, r storage.HoldKeyRequest) error {
+	return step(s.counted, "HoldKey", func() error { return s.Store.HoldKey(ctx, r) })
 }
 
 func (s *faulty) StopFlow(ctx context.Context, r storage.StopFlowRequest) (storage.Flow, error) {

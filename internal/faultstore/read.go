@@ -10,7 +10,7 @@ import (
 )
 
 var reads = []string{
-	"Schema", "Newest", "Executions", "Attempts", "Flows", "Edges", "Workers", "Locks", "Counts", "Stats", "Audit",
+	"Schema", "Newest", "Executions", "Attempts", "Flows", "Callbacks", "Edges", "Workers", "Locks", "Counts", "Stats", "Audit",
 	"Queues", "Pauses", "Schedules",
 }
 
@@ -27,8 +27,8 @@ func Chance(point string) bool {
 	return strings.HasPrefix(point, "Look#") || strings.HasPrefix(point, "Sync#")
 }
 
-func (s *faulty) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Execution, error) {
-	return around(s.counted, "Newest", func() ([]storage.Execution, error) { return s.Store.Newest(ctx, r) })
+func (s *faulty) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Effective, error) {
+	return around(s.counted, "Newest", func() ([]storage.Effective, error) { return s.Store.Newest(ctx, r) })
 }
 
 func (s *faulty) Executions(ctx context.Context, f storage.Filter) ([]storage.Execution, error) {
@@ -41,6 +41,10 @@ func (s *faulty) Attempts(ctx context.Context, executions ...storage.ID) ([]stor
 
 func (s *faulty) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow, error) {
 	return around(s.counted, "Flows", func() ([]storage.Flow, error) { return s.Store.Flows(ctx, f) })
+}
+
+func (s *faulty) Callbacks(ctx context.Context, flow storage.ID) ([]storage.Callback, error) {
+	return around(s.counted, "Callbacks", func() ([]storage.Callback, error) { return s.Store.Callbacks(ctx, flow) })
 }
 
 func (s *faulty) Edges(ctx context.Context, flow storage.ID) ([]storage.Edge, error) {

@@ -21,13 +21,16 @@ func (s *faultyTx) TxKinds() []storage.TxKind {
 			var begun storage.OwnedTx
 			owned, err := around(s.counted, "Begin", func() (storage.OwnedTx, error) {
 				var err error
-				begun, err = k.Begin(ctx)
+				if begun, err = k.Begin(ctx); err == nil {
+					s.note(begun, true)
+				}
 				return begun, err
 			})
 			if err == nil {
 				return &ownedTx{owned, s.counted}, nil
 			}
 			if begun != nil { // an answer that was lost must not leave the database locked
+				s.note(begun, false)
 				_ = begun.Rollback(context.WithoutCancel(ctx))
 			}
 			return nil, err
@@ -55,11 +58,17 @@ type ownedTx struct {
 }
 
 func (t *ownedTx) Commit(ctx context.Context) error {
-	return step(t.counted, "Commit", func() error { return t.OwnedTx.Commit(ctx) })
+	return step(t.counted, "Commit", func() error {
+		defer t.note(t.OwnedTx, false)
+		return t.OwnedTx.Commit(ctx)
+	})
 }
 
 func (t *ownedTx) Rollback(ctx context.Context) error {
-	return step(t.counted, "Rollback", func() error { return t.OwnedTx.Rollback(ctx) })
+	return step(t.counted, "Rollback", func() error {
+		defer t.note(t.OwnedTx, false)
+		return t.OwnedTx.Rollback(ctx)
+	})
 }
 
 // inner is the transaction as the wrapped store made it: stores know their own by type.

@@ -24,10 +24,12 @@ type Header struct {
 	Bound         bool            // environments was given, if only to say "nowhere"
 	Rollback      string          // rollback seed_admin_undo.sql: a file beside this one
 	Irreversible  bool            // irreversible
+	Rehearsable   bool            // rehearsable
 	Idempotent    bool            // idempotent
 	AllowedToFail bool            // allowed-to-fail
 	Async         bool            // async
 	Queue         string          // queue imports
+	ApprovedBy    string          // approved-by dba
 	Transaction   Transaction     // transaction never
 	Former        []string        // former 20240115110000_seed
 	Description   string          // description for people, one line

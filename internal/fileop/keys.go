@@ -44,6 +44,7 @@ var keys = map[string]func(h *Header, value string) error{
 		return err
 	},
 	"fail-on-timeout": func(h *Header, v string) error { return flag(&h.FailOnTimeout, v) },
+	"rehearsable":     func(h *Header, v string) error { return flag(&h.Rehearsable, v) },
 	"irreversible":    func(h *Header, v string) error { return flag(&h.Irreversible, v) },
 	"idempotent":      func(h *Header, v string) error { return flag(&h.Idempotent, v) },
 	"allowed-to-fail": func(h *Header, v string) error { return flag(&h.AllowedToFail, v) },
@@ -73,6 +74,10 @@ var keys = map[string]func(h *Header, value string) error{
 	},
 	"queue": func(h *Header, v string) error {
 		h.Queue = v
+		return needed(v)
+	},
+	"approved-by": func(h *Header, v string) error {
+		h.ApprovedBy = v
 		return needed(v)
 	},
 	"description": func(h *Header, v string) error {

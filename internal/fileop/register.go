@@ -106,7 +106,9 @@ func (f *File) options() []sequencer.RegisterOption {
 	given(len(h.Tags) > 0, sequencer.Tagged(h.Tags...))
 	given(len(h.Former) > 0, sequencer.FormerNames(h.Former...))
 	given(h.Queue != "", sequencer.OnQueue(h.Queue))
+	given(h.ApprovedBy != "", sequencer.ApprovedBy(h.ApprovedBy))
 	given(h.Irreversible, sequencer.Irreversible())
+	given(h.Rehearsable || f.inside(), sequencer.Mark[sequencer.Rehearsable]())
 	given(h.Idempotent, sequencer.Mark[sequencer.Idempotent]())
 	given(h.AllowedToFail, sequencer.Mark[sequencer.AllowedToFail]())
 	given(h.Async, sequencer.Mark[sequencer.Async]())
@@ -125,6 +127,10 @@ func (f *File) tries() int {
 
 // alone reports whether what the file does is outside the ledger's transaction.
 func (f *File) alone() bool { return f.Header.Transaction == Never || !f.SQL() }
+
+// inside reports whether all that the file and its rollback do is SQL in the ledger's
+// transaction, which a rehearsal on a copy may do too.
+func (f *File) inside() bool { return !f.alone() && (f.undo == nil || f.undo.SQL()) }
 
 func (s *Set) program(f, what *File, h Host) program {
 	return program{path: what.Path, host: h, backoff: f.Header.Backoff, tries: f.tries(), running: &s.running}

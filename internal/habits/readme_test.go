@@ -20,6 +20,7 @@ import (
 //
 //	<!-- example: example_test.go#Example_dispatch -->   the function's body, without its "// Output:"
 //	<!-- example: examples/goapi/main.go#main -->        any other function or type: the whole declaration
+//	<!-- example: example_test.go#T,T.Handle -->         several, one after the other
 //	<!-- example: examples/goapi/operations/a.sql -->    the whole file
 //	<!-- no example: why this cannot be one -->
 var mark = regexp.MustCompile(`^<!-- (no )?example: (\S.*?) -->$`)
@@ -75,12 +76,17 @@ func checkBlock(t *testing.T, where string, b block) {
 		t.Errorf("%s:%d: %v", where, b.line, err)
 		return
 	}
-	want, err := quote(src, name)
-	if err != nil {
-		t.Errorf("%s:%d: %s: %v", where, b.line, b.mark, err)
-		return
+	var quotes []string
+	for name := range strings.SplitSeq(name, ",") {
+		quoted, err := quote(src, name)
+		if err != nil {
+			t.Errorf("%s:%d: %s: %v", where, b.line, b.mark, err)
+			return
+		}
+		quotes = append(quotes, strings.TrimSpace(quoted))
 	}
-	if got := strings.TrimSpace(b.code); got != strings.TrimSpace(want) {
+	want := strings.Join(quotes, "\n\n")
+	if got := strings.TrimSpace(b.code); got != want {
 		t.Errorf("%s:%d is not what %s says; %s\n--- got\n%s\n--- want\n%s", where, b.line, b.mark, renew, got, want)
 	}
 }

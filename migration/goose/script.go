@@ -44,7 +44,7 @@ func (s script) read(fsys fs.FS) (text, error) {
 		return text{}, fmt.Errorf("read migration: %w", err)
 	}
 	sum := sha256.Sum256(data)
-	return text{data: data, checksum: hex.EncodeToString(sum[:]), noTransaction: noTransaction(data)}, nil
+	return text{data: data, checksum: string(hex.AppendEncode(make([]byte, 0, 2*len(sum)), sum[:])), noTransaction: noTransaction(data)}, nil
 }
 
 // noTransaction looks for goose's annotation the way goose does: on any line of

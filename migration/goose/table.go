@@ -116,7 +116,7 @@ func (t table) applied(ctx context.Context, db *sql.DB) (map[int64]time.Time, er
 		}
 		return nil, fmt.Errorf("read what %s lists as applied: %w", t.Tablename(), err)
 	}
-	applied := map[int64]time.Time{}
+	applied := make(map[int64]time.Time, len(rows))
 	for _, r := range rows {
 		switch {
 		case r.version <= 0: // goose's first row, which is no migration

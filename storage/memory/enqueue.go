@@ -2,12 +2,12 @@ package memory
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/settle"
 )
 
 // Enqueue implements [storage.Queue].
@@ -19,7 +19,7 @@ func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.
 				return err
 			}
 		}
-		if done.Receipts, err = t.enqueue(r); err != nil {
+		if done.Receipts, err = t.enqueue(ctx, r); err != nil {
 			return err
 		}
 		if r.Claim != nil {
@@ -33,7 +33,7 @@ func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.
 	return done, nil
 }
 
-func (t *tx) enqueue(r storage.EnqueueRequest) ([]storage.Receipt, error) {
+func (t *tx) enqueue(ctx context.Context, r storage.EnqueueRequest) ([]storage.Receipt, error) {
 	ids := make(map[storage.ID]bool, len(r.Executions))
 	for _, e := range r.Executions {
 		if e.ID.IsZero() || e.Name == "" || ids[e.ID] {
@@ -49,41 +49,52 @@ func (t *tx) enqueue(r storage.EnqueueRequest) ([]storage.Receipt, error) {
 	if t.repeats(r) {
 		return t.receiptsAgain(r.Executions), nil
 	}
-	if r.Flow != nil {
-		if err := t.openFlow(*r.Flow); err != nil {
-			return nil, err
-		}
-	}
-	receipts := make([]storage.Receipt, len(r.Executions))
-	added := map[storage.ID]*row{}
-	for i, e := range r.Executions {
-		receipts[i].ID = e.ID
-		if holder := t.holder(e); holder != nil {
-			if r.RefuseDuplicates {
-				return nil, &storage.DuplicateError{Name: e.Name, Key: e.UniqueKey, HolderID: holder.ID}
-			}
-			receipts[i].Duplicate, receipts[i].HolderID = true, holder.ID
-			continue
-		}
-		f, err := t.admitting(e)
+	var into *storage.Flow
+	if !r.Into.IsZero() {
+		f, err := settle.Admit(ctx, t, r.Into)
 		if err != nil {
 			return nil, err
 		}
-		added[e.ID] = newRow(e, t.now)
-		t.insert(added[e.ID])
-		if f != nil {
-			t.changeFlow(f, func() { f.expect(e.Kind) })
-		}
+		into = &f
 	}
-	if err := t.join(r.Edges, added); err != nil {
+	receipts := make([]storage.Receipt, len(r.Executions))
+	var admitted []storage.Execution
+	taken := map[string]storage.ID{}
+	for i, e := range r.Executions {
+		receipts[i].ID = e.ID
+		holder, held := taken[e.UniqueKey]
+		if h := t.holder(e); h != nil {
+			holder, held = h.ID, true
+		}
+		if held && r.RefuseDuplicates {
+			return nil, &storage.DuplicateError{Name: e.Name, Key: e.UniqueKey, HolderID: holder}
+		}
+		if held {
+			receipts[i].Duplicate, receipts[i].HolderID = true, holder
+			continue
+		}
+		if e.UniqueKey != "" {
+			taken[e.UniqueKey] = e.ID
+		}
+		admitted = append(admitted, e)
+	}
+	p, err := settle.Plan(t.now, r.Flows, admitted, r.Edges, into)
+	if err != nil {
 		return nil, err
 	}
-	if r.Flow != nil {
-		if f := t.flows[r.Flow.ID]; f.Open() == 0 && f.UndoOpen() == 0 {
-			t.changeFlow(f, func() { f.State, f.FinishedAt = f.Verdict(), t.now })
+	if err := t.Insert(ctx, t.now, p.Insertion); err != nil {
+		return nil, err
+	}
+	if into != nil {
+		p.Grow(into)
+		if err := t.SaveFlow(ctx, *into); err != nil {
+			return nil, err
 		}
 	}
-	return receipts, nil
+	if n := len(admitted); r.Audit != nil && n > 0 {
+		t.addAudit(r.Audit.Action, r.Audit.Target, r.Audit.Actor, r.Audit.Reason, n)
+	}
+	return receipts, settle.Opened(ctx, t, t.now, &p)
 }
 
 // tick fires the request's tick. One that is not due is refused, with the first
@@ -112,7 +123,7 @@ func refusedTick(executions []storage.Execution, last storage.ID) []storage.Rece
 // repeats reports whether the request was written before: one transaction wrote
 // all of it but the duplicates, so any part tells.
 func (t *tx) repeats(r storage.EnqueueRequest) bool {
-	if r.Flow != nil && t.flows[r.Flow.ID] != nil {
+	if slices.ContainsFunc(r.Flows, func(f storage.Flow) bool { return t.flows[f.ID] != nil }) {
 		return true
 	}
 	return slices.ContainsFunc(r.Executions, func(e storage.Execution) bool { return t.rows[e.ID] != nil })
@@ -134,63 +145,15 @@ func (t *tx) receiptsAgain(executions []storage.Execution) []storage.Receipt {
 	return receipts
 }
 
-// admitting returns the open flow that the execution joins, nil when it joins none.
-func (t *tx) admitting(e storage.Execution) (*flow, error) {
-	if e.FlowID.IsZero() {
-		return nil, nil
-	}
-	f := t.flows[e.FlowID]
-	if f == nil {
-		return nil, fmt.Errorf("enqueue %q: flow %s: %w", e.Name, e.FlowID, storage.ErrNotFound)
-	}
-	if f.Over() {
-		return nil, fmt.Errorf("enqueue %q: flow %s is over", e.Name, e.FlowID)
-	}
-	return f, nil
-}
-
-// openFlow writes a flow that expects no member yet.
+// openFlow writes a flow that begins.
 func (t *tx) openFlow(f storage.Flow) error {
-	if f.ID.IsZero() {
-		return errors.New("enqueue: a flow needs an id")
+	callbacks, err := storage.EncodeCallbacks(f.Callbacks)
+	if err != nil {
+		return err
 	}
-	fresh := storage.Flow{
-		ID: f.ID, Kind: f.Kind, Name: f.Name, Method: f.Method, Policy: f.Policy, Reason: f.Reason, Actor: f.Actor,
-		Host: f.Host, Build: f.Build, Options: append([]byte(nil), f.Options...), WorkerID: f.WorkerID,
-		Phase: storage.PhaseForward, State: storage.Running, CreatedAt: t.now,
-	}
-	t.flows[f.ID] = &flow{Flow: fresh, out: map[storage.ID][]storage.Edge{}}
+	f.Options, f.Callbacks = append([]byte(nil), f.Options...), nil
+	t.flows[f.ID] = &flow{Flow: f, callbacks: callbacks}
 	t.onRollback(func() { delete(t.flows, f.ID) })
-	return nil
-}
-
-// expect counts a member that joins.
-func (f *flow) expect(kind storage.Kind) {
-	if kind == storage.Undo {
-		f.UndoTotal++
-	} else {
-		f.Total++
-	}
-}
-
-// join adds edges between rows this call wrote. One that touches a row which was
-// left out as a duplicate holds nobody up and goes with it.
-func (t *tx) join(edges []storage.Edge, added map[storage.ID]*row) error {
-	for _, e := range edges {
-		from, to := added[e.From], added[e.To]
-		if from == nil || to == nil {
-			continue
-		}
-		f := t.flows[to.FlowID]
-		if f == nil || from.FlowID != to.FlowID {
-			return fmt.Errorf("enqueue: the edge from %s to %s is not inside one flow", from.Name, to.Name)
-		}
-		t.addEdge(f, e)
-		t.change(to, func() {
-			to.Waits++
-			to.DueAt, to.DeadlineAt = time.Time{}, time.Time{}
-		})
-	}
 	return nil
 }
 

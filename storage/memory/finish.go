@@ -26,15 +26,26 @@ func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Fi
 			if !e.State.CanBecome(o.State) {
 				return &storage.TransitionError{ID: e.ID, Name: e.Name, From: e.State, To: o.State}
 			}
-			t.apply(e, o)
 			done.Applied[i] = true
+			if o.State == storage.Pending && e.cancel && e.Kind != storage.Hook {
+				o = o.Stopped()
+				done.Stop(i, len(r.Outcomes))
+			}
+			if o.Drops() {
+				t.drop(e, &o)
+				continue
+			}
+			t.apply(e, o)
 			if o.State.Over() {
-				endings = append(endings, e.ending())
+				end := e.ending()
+				end.Adds = o.Added()
+				endings = append(endings, end)
 			}
 		}
 		if done.Flows, err = settle.Endings(ctx, t, t.now, endings); err != nil {
 			return err
 		}
+		t.insertHooks(r.Hooks(done.Applied))
 		if r.Claim != nil {
 			claim := *r.Claim
 			claim.Worker = r.Worker
@@ -55,7 +66,12 @@ func (s *Store) Checkpoint(ctx context.Context, r storage.CheckpointRequest) err
 		if e == nil {
 			return storage.ErrLeaseLost
 		}
-		t.change(e, func() { e.Checkpoint = bytes.Clone(r.Data) })
+		t.change(e, func() {
+			e.Checkpoint = bytes.Clone(r.Data)
+			if r.Moved {
+				e.Losses = 0
+			}
+		})
 		return nil
 	})
 }
@@ -106,11 +122,15 @@ func (t *tx) apply(r *row, o storage.Outcome) {
 }
 
 func (t *tx) addAttempt(r *row, o storage.Outcome) {
-	t.attempts[r.ID] = append(t.attempts[r.ID], storage.Attempt{
+	t.log(storage.Attempt{
 		ExecutionID: r.ID, Delivery: r.Delivery, Number: r.Attempts(), WorkerID: r.WorkerID,
 		StartedAt: t.now.Add(-o.Ran).Truncate(time.Microsecond), FinishedAt: t.now, Failure: *o.Failure,
 	})
-	t.onRollback(func() { t.attempts[r.ID] = t.attempts[r.ID][:len(t.attempts[r.ID])-1] })
+}
+
+func (t *tx) log(a storage.Attempt) {
+	t.attempts[a.ExecutionID] = append(t.attempts[a.ExecutionID], a)
+	t.onRollback(func() { t.attempts[a.ExecutionID] = t.attempts[a.ExecutionID][:len(t.attempts[a.ExecutionID])-1] })
 }
 
 // statKey names a row of the statistics.
@@ -129,17 +149,19 @@ func (t *tx) count(r *row, o storage.Outcome) {
 		}
 		ending = "retried"
 	}
-	queue := storage.StatQueue(r.Kind, r.Queue)
-	if queue == "" {
-		return
+	for queue := range storage.CountedUnder(r.Kind, r.Queue, &o) {
+		t.raise(statKey{t.now.Truncate(time.Minute), queue, r.Name, ending}, r.DueAt, o.Ran)
 	}
-	key := statKey{t.now.Truncate(time.Minute), queue, r.Name, ending}
+}
+
+// raise adds one outcome to a row of the statistics.
+func (t *tx) raise(key statKey, due time.Time, ran time.Duration) {
 	was, had := t.stats[key]
 	sum := was
-	sum.Minute, sum.Queue, sum.Name, sum.Ending = key.minute, key.queue, key.name, key.ending
+	sum.Minute, sum.Name, sum.Ending = key.minute, key.name, key.ending
 	sum.N++
-	sum.Ran += o.Ran
-	if waited := t.now.Add(-o.Ran).Sub(r.DueAt); waited > 0 {
+	sum.Ran += ran
+	if waited := t.now.Add(-ran).Sub(due); waited > 0 {
 		sum.Waited += waited
 	}
 	t.stats[key] = sum

@@ -66,7 +66,7 @@ func TestAnErrorTakesBackWhatTheCallHadDone(t *testing.T) { // Q0.2
 	b := storage.Execution{ID: storage.NewID(), Name: "b", Queue: "q", FlowID: flow.ID}
 	alien := storage.Execution{ID: storage.NewID(), Name: "alien", Queue: "q"}
 	_, err := s.Enqueue(t.Context(), storage.EnqueueRequest{
-		Now: now, Flow: &flow, Executions: []storage.Execution{a, b, alien},
+		Now: now, Flows: []storage.Flow{flow}, Executions: []storage.Execution{a, b, alien},
 		Edges: []storage.Edge{{From: a.ID, To: b.ID}, {From: b.ID, To: alien.ID}},
 	})
 	if err == nil {

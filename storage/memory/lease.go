@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -118,12 +119,15 @@ func (t *tx) orphans() []*row {
 
 // Lock implements [storage.Leases].
 func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
 	return s.write(ctx, r.Now, func(t *tx) error {
-		if err := t.alive(r.Worker); err != nil {
+		if err := t.holds(r.Worker); err != nil {
 			return err
 		}
 		held, ok := t.locks[r.Name]
-		if ok && (held.FreeAt.IsZero() || held.FreeAt.After(t.now)) && t.alive(held.Worker.ID) == nil {
+		if ok && (held.FreeAt.IsZero() || held.FreeAt.After(t.now)) && t.holds(held.Worker.ID) == nil {
 			if held.Worker.ID == r.Worker && held.Execution == r.Execution && held.Delivery == r.Delivery {
 				return nil
 			}
@@ -176,6 +180,19 @@ func (t *tx) alive(id storage.ID) error {
 		return fmt.Errorf("worker %s: %w", id, storage.ErrLeaseLost)
 	}
 	return nil
+}
+
+// holds is alive for whoever has a lock: what no worker has cannot die with one.
+func (t *tx) holds(worker storage.ID) error {
+	if worker.IsZero() {
+		return nil
+	}
+	return t.alive(worker)
+}
+
+// forgetLocks forgets those without a worker whose time is over.
+func (t *tx) forgetLocks() {
+	maps.DeleteFunc(t.locks, func(_ string, l storage.LockState) bool { return l.Worker.ID.IsZero() && !l.FreeAt.After(t.now) })
 }
 
 func (t *tx) freeLocks(worker storage.ID) {

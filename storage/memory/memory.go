@@ -49,6 +49,7 @@ type Store struct {
 	attempts map[storage.ID][]storage.Attempt
 	ended    []ending // over rows in the order they ended; may hold stale entries
 	flows    map[storage.ID]*flow
+	out      map[storage.ID][]storage.Edge // by where they leave from
 	workers  map[storage.ID]*storage.Worker
 	locks    map[string]storage.LockState // Worker holds only the ID; it is completed when read
 	limits   map[storage.Limit]window.Counter
@@ -74,6 +75,7 @@ func New() *Store {
 		lanes:      map[string]*lane{},
 		attempts:   map[storage.ID][]storage.Attempt{},
 		flows:      map[storage.ID]*flow{},
+		out:        map[storage.ID][]storage.Edge{},
 		workers:    map[storage.ID]*storage.Worker{},
 		locks:      map[string]storage.LockState{},
 		limits:     map[storage.Limit]window.Counter{},
@@ -105,7 +107,7 @@ func (s *Store) Close() error {
 	if !s.closed {
 		s.closed = true
 		s.rows, s.live, s.holders, s.named, s.lanes, s.ended = nil, nil, nil, nil, nil, nil
-		s.attempts, s.flows, s.stats, s.audit, s.pauses, s.schedules = nil, nil, nil, nil, nil, nil
+		s.attempts, s.flows, s.out, s.stats, s.audit, s.pauses, s.schedules = nil, nil, nil, nil, nil, nil, nil
 		s.watchers.Close()
 	}
 	return nil

@@ -22,21 +22,36 @@ func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Executi
 		if o.Action == storage.ActPause || o.Action == storage.ActResume {
 			return t.pause(o)
 		}
+		if o.Action == storage.ActResumeFlow {
+			ids, err := settle.Resume(ctx, t, t.now, o)
+			if err != nil {
+				return err
+			}
+			for _, id := range ids {
+				after = append(after, copied(t.rows[id].Execution))
+			}
+			t.addAudit(string(o.Action), cmp.Or(o.Target, o.Flow.String()), o.Actor, o.Reason, len(ids))
+			return nil
+		}
 		rows, err := t.ordered(o.IDs)
 		if err != nil {
 			return err
 		}
 		switch o.Action {
 		case storage.ActRetry:
-			err = t.retry(rows, o)
+			err = settle.Retry(ctx, t, t.now, o, executions(rows))
 		case storage.ActCancel:
 			err = t.cancel(ctx, rows, o)
 		case storage.ActComplete:
 			err = t.resolve(ctx, rows, storage.Completed)
 		case storage.ActFail:
 			err = t.resolve(ctx, rows, storage.Failed)
+		case storage.ActReschedule:
+			err = t.reschedule(rows, o.Delay)
 		case storage.ActForget:
 			err = t.forgettable(rows)
+		case storage.ActApprove, storage.ActReject:
+			err = settle.Answer(ctx, t, t.now, o, executions(rows))
 		default:
 			err = fmt.Errorf("operate: unknown action %q", o.Action)
 		}
@@ -63,6 +78,20 @@ func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Executi
 	return after, nil
 }
 
+// reschedule gives pending rows another due time.
+func (t *tx) reschedule(rows []*row, delay time.Duration) error {
+	if err := settle.Reschedulable(executions(rows)); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		t.change(r, func() {
+			r.dueAfter(t.now, max(delay, 0))
+			r.deadlineAnew()
+		})
+	}
+	return nil
+}
+
 // forgettable returns an error unless all rows may be deleted.
 func (t *tx) forgettable(rows []*row) error {
 	for _, r := range rows {
@@ -70,7 +99,7 @@ func (t *tx) forgettable(rows []*row) error {
 			return &storage.TransitionError{ID: r.ID, Name: r.Name, From: r.State, To: storage.Forgotten}
 		}
 		if t.keepsForEver(r) {
-			return fmt.Errorf("%s (%s) is kept: a migration, the newest or effective execution of an ordered operation, or a member of an open flow", r.Name, r.ID)
+			return fmt.Errorf("%s (%s) is kept: a migration, an approval, the newest or effective execution of an ordered operation, or a member of an open flow", r.Name, r.ID)
 		}
 	}
 	return nil
@@ -79,72 +108,22 @@ func (t *tx) forgettable(rows []*row) error {
 // ordered returns the rows an order names, each once.
 func (t *tx) ordered(ids []storage.ID) ([]*row, error) {
 	var rows []*row
-	for _, id := range ids {
+	for _, id := range settle.Distinct(ids) {
 		r, err := t.get(id)
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(rows, r) {
-			rows = append(rows, r)
-		}
+		rows = append(rows, r)
 	}
 	return rows, nil
 }
 
-// retry takes rows back to pending. What a row waits for is counted again: edges
-// from members that are open, the others are settled for good.
-func (t *tx) retry(rows []*row, o storage.Order) error {
-	for _, r := range rows {
-		if !retryable(r.State) {
-			return &storage.TransitionError{ID: r.ID, Name: r.Name, From: r.State, To: storage.Pending}
-		}
-		if f := t.flows[r.FlowID]; f != nil && !f.Over() {
-			return fmt.Errorf("retry %s (%s): its flow %s is still open", r.Name, r.ID, f.ID)
-		}
+func executions(rows []*row) []storage.Execution {
+	list := make([]storage.Execution, len(rows))
+	for i, r := range rows {
+		list[i] = r.Execution
 	}
-	for _, r := range rows {
-		if h := t.holder(r.Execution); h != nil {
-			return &storage.DuplicateError{Name: r.Name, Key: r.UniqueKey, HolderID: h.ID}
-		}
-		was := r.State
-		t.change(r, func() {
-			r.State, r.FinishedAt, r.Reason, r.ForNow, r.Environment = storage.Pending, time.Time{}, "", false, ""
-			r.Errors, r.Losses, r.Excused = 0, 0, r.Delivery
-			r.Parked, r.cancel, r.Waits = false, false, 0
-			r.Queue = cmp.Or(o.Queue, r.Queue)
-			r.WorkerID = storage.ID{}
-			if r.private() {
-				r.WorkerID = o.Home
-			}
-			r.dueAfter(t.now, 0)
-			r.deadlineAnew()
-		})
-		if f := t.flows[r.FlowID]; f != nil {
-			t.changeFlow(f, func() {
-				f.TakeBack(r.Kind, was, r.AllowedToFail, o.Home)
-			})
-		}
-	}
-	for _, r := range rows {
-		f := t.flows[r.FlowID]
-		if f == nil {
-			continue
-		}
-		waits := 0
-		for _, e := range f.edges {
-			if from := t.rows[e.From]; e.To == r.ID && from != nil && !from.State.Over() {
-				waits++
-			}
-		}
-		if waits > 0 {
-			t.change(r, func() { r.Waits, r.DueAt, r.DeadlineAt = waits, time.Time{}, time.Time{} })
-		}
-	}
-	return nil
-}
-
-func retryable(s storage.State) bool {
-	return s == storage.Failed || s == storage.Cancelled || s == storage.Interrupted
+	return list
 }
 
 // cancel ends pending rows and marks running ones, whose workers hear of it with
@@ -154,13 +133,19 @@ func (t *tx) cancel(ctx context.Context, rows []*row, o storage.Order) error {
 	for _, r := range rows {
 		switch r.State {
 		case storage.Pending:
-			t.cancelRow(r, o.Reason)
+			if r.Kind == storage.Nested { // it ends with its flow
+				continue
+			}
+			t.cancelRow(r, o.Reason, false)
 			endings = append(endings, r.ending())
 		case storage.Running:
 			t.change(r, func() { r.cancel = true })
 		default:
 			return &storage.TransitionError{ID: r.ID, Name: r.Name, From: r.State, To: storage.Cancelled}
 		}
+	}
+	if err := settle.CancelNested(ctx, t, t.now, executions(rows), o.Reason); err != nil {
+		return err
 	}
 	_, err := settle.Endings(ctx, t, t.now, endings)
 	return err
@@ -170,6 +155,9 @@ func (t *tx) cancel(ctx context.Context, rows []*row, o storage.Order) error {
 // settled anew: the interruption is uncounted, the ending counted.
 func (t *tx) resolve(ctx context.Context, rows []*row, to storage.State) error {
 	var endings []settle.Ending
+	if err := settle.Resolvable(executions(rows)); err != nil {
+		return err
+	}
 	for _, r := range rows {
 		if r.State != storage.Interrupted {
 			return &storage.TransitionError{ID: r.ID, Name: r.Name, From: r.State, To: to}
@@ -195,8 +183,10 @@ func (t *tx) breakLock(o storage.Order) error {
 	return nil
 }
 
-// addAudit is the last step of an order, so nothing after it can fail.
+// addAudit notes what a person did.
 func (t *tx) addAudit(action, target, actor, reason string, count int) {
+	before := len(t.audit)
+	t.onRollback(func() { t.audit = t.audit[:before] })
 	t.audit = append(t.audit, storage.AuditEntry{
 		ID: storage.NewID(), At: t.now, Actor: actor, Action: action, Target: target, Count: count, Reason: reason,
 	})
@@ -277,6 +267,7 @@ func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) 
 		}
 		n = len(old)
 		t.forgetLimits()
+		t.forgetLocks()
 		return nil
 	})
 	return n, err

@@ -17,8 +17,8 @@ const (
 )
 
 // Newest implements [storage.Reader].
-func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Execution, error) {
-	found := []storage.Execution{}
+func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Effective, error) {
+	found := []storage.Effective{}
 	err := s.read(ctx, func() error {
 		for _, rows := range s.named {
 			best := map[storage.Kind]*row{}
@@ -31,12 +31,12 @@ func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.
 				}
 			}
 			for _, e := range best {
-				found = append(found, copied(e.Execution))
+				found = append(found, e.Effective())
 			}
 		}
 		return nil
 	})
-	slices.SortFunc(found, func(a, b storage.Execution) int {
+	slices.SortFunc(found, func(a, b storage.Effective) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 	})
 	return found, err
@@ -81,6 +81,7 @@ func selects(f *storage.Filter, e *storage.Execution) bool {
 		(f.Tag == "" || slices.Contains(e.Tags, f.Tag)) &&
 		(f.FlowID.IsZero() || f.FlowID == e.FlowID) &&
 		(f.Member == "" || f.Member == e.Member) &&
+		(f.Method == "" || f.Method == e.Method) &&
 		(f.Undoes.IsZero() || f.Undoes == e.Undoes) &&
 		(f.WorkerID.IsZero() || f.WorkerID == e.WorkerID) &&
 		(f.Group == "" || f.Group == e.ErrorGroup) &&
@@ -131,10 +132,9 @@ func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow
 	err := s.read(ctx, func() error {
 		for _, e := range s.flows {
 			if (len(f.IDs) == 0 || slices.Contains(f.IDs, e.ID)) &&
-				(len(f.Kinds) == 0 || slices.Contains(f.Kinds, e.Kind)) && (!f.Open || !e.Over()) {
-				c := e.Flow
-				c.Options = slices.Clone(c.Options)
-				found = append(found, c)
+				(len(f.Kinds) == 0 || slices.Contains(f.Kinds, e.Kind)) && (!f.Open || !e.Over()) &&
+				(f.Root.IsZero() || f.Root == e.RootID) {
+				found = append(found, e.locked())
 			}
 		}
 		return nil
@@ -143,6 +143,17 @@ func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), compareIDs(b.ID, a.ID))
 	})
 	return limited(found, f.Limit), err
+}
+
+// Callbacks implements [storage.Reader].
+func (s *Store) Callbacks(ctx context.Context, flow storage.ID) (found []storage.Callback, err error) {
+	err = s.read(ctx, func() (err error) {
+		if f := s.flows[flow]; f != nil {
+			found, err = storage.DecodeCallbacks(f.callbacks)
+		}
+		return err
+	})
+	return found, err
 }
 
 // Edges implements [storage.Reader].
@@ -211,18 +222,14 @@ func (s *Store) Counts(ctx context.Context) ([]storage.Count, error) {
 func (s *Store) Stats(ctx context.Context, f storage.StatsFilter) ([]storage.Stat, error) {
 	found := []storage.Stat{}
 	err := s.read(ctx, func() error {
-		for _, st := range s.stats {
-			if (f.Since.IsZero() || !st.Minute.Before(f.Since)) && (f.Until.IsZero() || st.Minute.Before(f.Until)) {
+		for key, st := range s.stats {
+			if f.Wants(&st, key.queue) && (f.Since.IsZero() || !st.Minute.Before(f.Since)) && (f.Until.IsZero() || st.Minute.Before(f.Until)) {
 				found = append(found, st)
 			}
 		}
 		return nil
 	})
-	slices.SortFunc(found, func(a, b storage.Stat) int {
-		return cmp.Or(a.Minute.Compare(b.Minute), cmp.Compare(a.Queue, b.Queue),
-			cmp.Compare(a.Name, b.Name), cmp.Compare(a.Ending, b.Ending))
-	})
-	return found, err
+	return f.Summed(found), err
 }
 
 // Audit implements [storage.Reader].

@@ -216,12 +216,12 @@ func (s *Store) capHistory() {
 	}
 }
 
-// keepsForEver reports rows that no retention may delete: migrations, members of
-// open flows, and of each ordered operation its newest row and every row that is
+// keepsForEver reports rows that no retention may delete: migrations, approvals,
+// members of open flows, and of each ordered operation its newest row and every row that is
 // the effective one in some environment (S5.6). Deleting the latter would offer
 // the operation again.
 func (s *Store) keepsForEver(r *row) bool {
-	if r.Kind == storage.Migration {
+	if r.Kind == storage.Migration || r.Kind == storage.KindApproval {
 		return true
 	}
 	if f := s.flows[r.FlowID]; f != nil && !f.Over() {

@@ -10,7 +10,7 @@ import (
 // checkpointSQL then saves a cursor in it.
 const (
 	fencedSQL     = `SELECT 1 FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id = ? AND holder = ? AND delivery = ? FOR UPDATE`
-	checkpointSQL = `UPDATE sequencer_live FORCE INDEX (PRIMARY) SET checkpoint = ? WHERE id = ? AND holder = ? AND delivery = ?`
+	checkpointSQL = `UPDATE sequencer_live FORCE INDEX (PRIMARY) SET checkpoint = ?, losses = IF(?, 0, losses) WHERE id = ? AND holder = ? AND delivery = ?`
 )
 
 // Checkpoint implements [storage.Queue].
@@ -21,7 +21,7 @@ func (s *Store) Checkpoint(ctx context.Context, r storage.CheckpointRequest) err
 func checkpoint(ctx context.Context, q *session, r storage.CheckpointRequest) error {
 	held := false
 	q.queueScan(func(scanner) error { held = true; return nil }, fencedSQL, idArg(r.ID), r.Worker[:], r.Delivery)
-	q.queue(checkpointSQL, bytesArg(r.Data), idArg(r.ID), r.Worker[:], r.Delivery)
+	q.queue(checkpointSQL, bytesArg(r.Data), r.Moved, idArg(r.ID), r.Worker[:], r.Delivery)
 	err := q.flush(ctx)
 	if err == nil && !held {
 		return leaseLost(r.Worker)

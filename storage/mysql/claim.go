@@ -225,6 +225,9 @@ func (c *claiming) unpark(ctx context.Context, q *session, l *line, place int) e
 
 // take queues the taking of what was picked, and makes the rows what they will be.
 func (c *claiming) take(q *session) {
+	if !c.full() {
+		q.arrivals.Taken(c.request.Queues...)
+	}
 	taken := make(idList, len(c.rows))
 	for i := range c.rows {
 		e := &c.rows[i]

@@ -2,23 +2,35 @@ package mysql
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gosequencer/sequencer/storage"
 	"github.com/gosequencer/sequencer/storage/internal/gather"
+	"github.com/gosequencer/sequencer/storage/internal/settle"
 )
 
-// openFlowSQL writes a flow with the members it begins with. One that is there was
-// found before; of two calls that bring it at once the second fails on the primary
-// key, and then finds it.
+// openFlowSQL writes a flow that begins. One that is there was found before; of two
+// calls that bring it at once the second fails on the primary key, and then finds it.
 const openFlowSQL = `
 INSERT INTO sequencer_flows (id, kind, name, method, policy, phase, state, reason, actor, host, build, options, worker_id,
-	created_at, finished_at, total, undo_total)
-VALUES (?, ?, ?, ?, ?, 'forward', ?, ?, ?, ?, ?, ?, ?, @sequencer_now, ?, ?, ?)`
+	created_at, total, undo_total, parent_id, root_id, roles, last_id, callbacks)
+VALUES (?, ?, ?, ?, ?, 'forward', 'running', ?, ?, ?, ?, ?, ?, @sequencer_now, ?, ?, ?, ?, ?, ?, ?)`
 
-// joinFlowSQL counts members in. Lock: the flow, held by this transaction already.
-const joinFlowSQL = `UPDATE sequencer_flows SET total = total + ?, undo_total = undo_total + ? WHERE id = ?`
+// queueOpen adds the opening of flows to the next flush.
+func (q *session) queueOpen(flows []storage.Flow) error {
+	for i := range flows {
+		f := &flows[i]
+		callbacks, err := storage.EncodeCallbacks(f.Callbacks)
+		if err != nil {
+			return err
+		}
+		q.queue(openFlowSQL, idArg(f.ID), text(string(f.Kind)), textArg(f.Name), text(f.Method), text(string(f.Policy)),
+			textArg(f.Reason), textArg(f.Actor), textArg(f.Host), f.Build, bytesArg(f.Options), idArg(f.WorkerID), f.Total, f.UndoTotal,
+			idArg(f.ParentID), idArg(f.RootID), int(f.Roles), idArg(f.LastID), bytesArg(callbacks))
+	}
+	return nil
+}
 
 // Enqueue implements [storage.Queue].
 func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.Enqueued, error) {
@@ -59,7 +71,7 @@ func (e *enqueuing) result() storage.Enqueued {
 // plain reports a request whose rows can only be new or a repeat.
 func (e *enqueuing) plain() bool {
 	r := &e.request
-	if r.Flow != nil || r.Claim != nil || r.Tick != nil || len(r.Edges) > 0 {
+	if len(r.Flows) > 0 || !r.Into.IsZero() || r.Claim != nil || r.Tick != nil || r.Audit != nil || len(r.Edges) > 0 {
 		return false
 	}
 	for i := range r.Executions {
@@ -96,11 +108,47 @@ func (e *enqueuing) admit(ctx context.Context) error {
 			return err
 		}
 	}
-	flows, repeated, err := e.lockFlows(ctx)
+	r := &e.request
+	left, repeated, err := e.look(ctx)
+	if err != nil || repeated {
+		return err
+	}
+	rows := &flowRows{e.q}
+	var into *storage.Flow
+	if !r.Into.IsZero() {
+		f, err := settle.Admit(ctx, rows, r.Into)
+		if err != nil {
+			return err
+		}
+		into = &f
+	}
+	admitted := r.Executions
+	if len(left) > 0 {
+		admitted = slices.DeleteFunc(slices.Clone(admitted), func(x storage.Execution) bool { return left[x.ID] })
+	}
+	p, err := settle.Plan(e.q.now, r.Flows, admitted, r.Edges, into)
 	if err != nil {
 		return err
 	}
-	return e.insert(ctx, e.request.Executions, e.request.Edges, flows, repeated)
+	if err := e.write(ctx, &p.Insertion); err != nil {
+		return err
+	}
+	if n := len(admitted); r.Audit != nil && n > 0 {
+		queueAudit(e.q, r.Audit.Action, r.Audit.Target, r.Audit.Actor, r.Audit.Reason, n)
+	}
+	if into != nil {
+		p.Grow(into)
+		queueSave(e.q, *into)
+	}
+	return settle.Opened(ctx, rows, e.q.now, &p)
+}
+
+func (e *enqueuing) flowIDs() idList {
+	ids := make(idList, len(e.request.Flows))
+	for i := range e.request.Flows {
+		ids[i] = e.request.Flows[i].ID
+	}
+	return ids
 }
 
 // prepare checks the rows and makes their receipts.
@@ -117,87 +165,4 @@ func (e *enqueuing) prepare() error {
 		e.receipts[i].ID = x.ID
 	}
 	return nil
-}
-
-// lockFlows returns all flows that the request names, locked. If the one it brings
-// is there already, an earlier call wrote the request.
-func (e *enqueuing) lockFlows(ctx context.Context) (_ map[storage.ID]*joining, repeated bool, _ error) {
-	flows := map[storage.ID]*joining{}
-	for i := range e.request.Executions {
-		if id := e.request.Executions[i].FlowID; !id.IsZero() {
-			flows[id] = &joining{}
-		}
-	}
-	fresh := e.request.Flow
-	if fresh != nil {
-		if fresh.ID.IsZero() {
-			return nil, false, errors.New("a flow needs an id")
-		}
-		flows[fresh.ID] = &joining{}
-	}
-	if len(flows) == 0 {
-		return flows, false, nil
-	}
-	named := make([]storage.ID, 0, len(flows))
-	for id := range flows {
-		named = append(named, id)
-	}
-	locked, err := (&flowRows{e.q}).LockFlows(ctx, named)
-	for _, f := range locked {
-		flows[f.ID].flow = f
-	}
-	if fresh != nil {
-		f := flows[fresh.ID]
-		if repeated = !f.flow.ID.IsZero(); !repeated {
-			f.flow, f.fresh = *fresh, true
-		}
-	}
-	return flows, repeated, err
-}
-
-// joining is a flow that members are being added to.
-type joining struct {
-	flow           storage.Flow
-	fresh          bool
-	forward, undos int
-}
-
-// join counts the rows that are written into their flows. A flow that gets none from
-// the call that opens it is over.
-func (e *enqueuing) join(flows map[storage.ID]*joining, left map[storage.ID]bool) error {
-	for i := range e.request.Executions {
-		x := &e.request.Executions[i]
-		if x.FlowID.IsZero() || left[x.ID] {
-			continue
-		}
-		f := flows[x.FlowID]
-		switch {
-		case f.flow.ID.IsZero():
-			return fmt.Errorf("%q: flow %s: %w", x.Name, x.FlowID, storage.ErrNotFound)
-		case !f.fresh && f.flow.Over():
-			return fmt.Errorf("%q: flow %s is over", x.Name, x.FlowID)
-		case x.Kind == storage.Undo:
-			f.undos++
-		default:
-			f.forward++
-		}
-	}
-	for id, f := range flows {
-		if f.fresh {
-			e.open(f)
-		} else if f.forward+f.undos > 0 {
-			e.q.queue(joinFlowSQL, f.forward, f.undos, idArg(id))
-		}
-	}
-	return nil
-}
-
-func (e *enqueuing) open(j *joining) {
-	f := &j.flow
-	state, finished := storage.Running, any(nil)
-	if j.forward+j.undos == 0 {
-		state, finished = (&storage.Flow{Kind: f.Kind}).Verdict(), at(e.q.now)
-	}
-	e.q.queue(openFlowSQL, idArg(f.ID), text(string(f.Kind)), textArg(f.Name), text(f.Method), text(string(f.Policy)), text(string(state)),
-		textArg(f.Reason), textArg(f.Actor), textArg(f.Host), f.Build, bytesArg(f.Options), idArg(f.WorkerID), finished, j.forward, j.undos)
 }

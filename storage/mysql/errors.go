@@ -58,6 +58,9 @@ func explained(what string, err error) error {
 	if _, ok := errors.AsType[*storage.SchemaError](err); ok {
 		return err
 	}
+	if again(err) {
+		err = fmt.Errorf("%w: %w", storage.ErrConflict, err)
+	}
 	return fmt.Errorf("mysql: %s: %w", what, err)
 }
 

@@ -215,10 +215,10 @@ func crowd(t *testing.T, s *Store) storage.ID {
 		t.Fatal(err)
 	}
 	for range 100 {
-		r := storage.EnqueueRequest{Flow: &storage.Flow{ID: storage.NewID(), Kind: storage.FlowChain, Policy: storage.PolicyStop}}
+		r := storage.EnqueueRequest{Flows: []storage.Flow{{ID: storage.NewID(), Kind: storage.FlowChain, Policy: storage.PolicyStop}}}
 		for i := range 5 {
 			e := execution("member")
-			e.FlowID = r.Flow.ID
+			e.FlowID = r.Flows[0].ID
 			r.Executions = append(r.Executions, e)
 			if i > 0 {
 				r.Edges = append(r.Edges, storage.Edge{From: r.Executions[i-1].ID, To: e.ID, Needs: true})

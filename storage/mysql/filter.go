@@ -24,6 +24,7 @@ const (
 	byTag       = `EXISTS (SELECT 1 FROM sequencer_marks t WHERE t.mark = 'tag' AND t.value = ? AND t.created_at = l.created_at AND t.execution_id = l.id)`
 	byFlow      = `l.flow_id = ?`
 	byMember    = `l.member = ?`
+	byMethod    = `l.method = ?`
 	byUndoes    = `l.undoes = ?`
 	byWorker    = `l.worker_id = ?`
 	byGroup     = `l.error_group = ?`
@@ -93,6 +94,7 @@ func conditions(f *storage.Filter) (*conditionList, error) {
 	c.text(byTag, f.Tag)
 	c.id(byFlow, f.FlowID)
 	c.text(byMember, f.Member)
+	c.text(byMethod, f.Method)
 	c.id(byUndoes, f.Undoes)
 	c.id(byWorker, f.WorkerID)
 	c.text(byGroup, f.Group)

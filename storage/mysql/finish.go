@@ -19,7 +19,7 @@ SELECT 1 FROM sequencer_workers WHERE id = ? AND left_at IS NULL AND (lease_unti
 // primary key. Race: a row that a rescuer or a later claim has changed meanwhile is
 // re-read when its lock is granted, and no longer matches the fence.
 const heldSQL = `
-SELECT id, delivery, name, queue, kind, due_at, excused, flow_id, undoes, allowed_to_fail, last_error
+SELECT id, delivery, name, queue, kind, method, due_at, excused, flow_id, undoes, allowed_to_fail, last_error, cancel_asked AND kind <> 'hook'
 FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id IN (?) AND holder = ? FOR UPDATE`
 
 // attemptsSQL records attempts that did not end well.
@@ -61,6 +61,7 @@ type finishing struct {
 	request storage.FinishRequest
 	look    bool
 	applied []bool
+	stopped storage.Finished // which outcomes, and no more
 	rows    map[storage.ID]*heldRow
 	notes   []note
 	counts  []count // of rows that were written without a look
@@ -96,16 +97,18 @@ type heldRow struct {
 	delivery      int
 	name, queue   string
 	kind          storage.Kind
+	method        string
 	dueAt         time.Time
 	excused       int
 	flow, undoes  storage.ID
 	allowedToFail bool
 	lastError     string
+	asked         bool // to stop, as far as a look told
 	ended         bool // an outcome was applied to it
 }
 
 func (f *finishing) result() storage.Finished {
-	done := storage.Finished{Applied: f.applied, Flows: f.flows}
+	done := storage.Finished{Applied: f.applied, Stopped: f.stopped.Stopped, Flows: f.flows}
 	if f.request.Claim != nil {
 		done.Claimed = f.claim.result()
 	}
@@ -132,6 +135,7 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 	if err := f.apply(q); err != nil {
 		return err
 	}
+	q.queueHooks(f.request.Hooks(f.applied)) // before the claim, which may find one that is nobody's yet
 	flows := slices.ContainsFunc(f.notes, func(n note) bool { return n.ends() })
 	claims := r.Claim != nil
 	send := q.flush
@@ -207,8 +211,8 @@ func (f *finishing) queueHeld(q *session) {
 	for _, part := range some(named) {
 		q.queueScan(func(r scanner) error {
 			h := &heldRow{}
-			err := r.Scan(idScan{&h.id}, &h.delivery, &h.name, &h.queue, (*string)(&h.kind), instant{&h.dueAt}, &h.excused,
-				idScan{&h.flow}, idScan{&h.undoes}, &h.allowedToFail, optional{&h.lastError})
+			err := r.Scan(idScan{&h.id}, &h.delivery, &h.name, &h.queue, (*string)(&h.kind), &h.method, instant{&h.dueAt}, &h.excused,
+				idScan{&h.flow}, idScan{&h.undoes}, &h.allowedToFail, optional{&h.lastError}, &h.asked)
 			f.rows[h.id] = h
 			return err
 		}, heldSQL, part, f.request.Worker[:])
@@ -228,7 +232,7 @@ func (f *finishing) heldRow(o *storage.Outcome) *heldRow {
 	}
 	e := o.Of
 	h := &heldRow{
-		id: o.ID, delivery: o.Delivery, name: e.Name, queue: e.Queue, kind: e.Kind, dueAt: e.DueAt, excused: e.Excused,
+		id: o.ID, delivery: o.Delivery, name: e.Name, queue: e.Queue, kind: e.Kind, method: e.Method, dueAt: e.DueAt, excused: e.Excused,
 		flow: e.FlowID, undoes: e.Undoes, allowedToFail: e.AllowedToFail,
 	}
 	f.rows[o.ID] = h
@@ -242,7 +246,7 @@ func (f *finishing) apply(q *session) error {
 	if f.rows == nil {
 		f.rows = make(map[storage.ID]*heldRow, len(f.request.Outcomes))
 	}
-	alike := map[likeness]idList{}
+	alike, drops := map[likeness]idList{}, map[int]idList{}
 	var order []likeness
 	for i := range f.request.Outcomes {
 		o := &f.request.Outcomes[i]
@@ -254,7 +258,15 @@ func (f *finishing) apply(q *session) error {
 			return &storage.TransitionError{ID: o.ID, Name: h.name, From: storage.Running, To: o.State}
 		}
 		h.ended, f.applied[i] = true, true
+		if o.State == storage.Pending && h.asked {
+			f.stop(i)
+			o = &f.request.Outcomes[i]
+		}
 		f.notes = append(f.notes, note{h, o})
+		if o.Drops() {
+			drops[o.Delivery] = append(drops[o.Delivery], o.ID)
+			continue
+		}
 		like := likenessOf(o)
 		if alike[like] == nil {
 			order = append(order, like)
@@ -268,13 +280,24 @@ func (f *finishing) apply(q *session) error {
 		}
 		f.counts = like.queue(q, f.request.Worker, alike[like], f.counts)
 	}
+	f.queueDrops(q, drops)
 	q.queueEndMarks(marked)
 	return nil
 }
 
+// stop replaces an outcome, in a copy of what the caller gave.
+func (f *finishing) stop(i int) {
+	n := len(f.request.Outcomes)
+	if f.stopped.Stopped == nil {
+		f.request.Outcomes = slices.Clone(f.request.Outcomes)
+	}
+	f.request.Outcomes[i] = f.request.Outcomes[i].Stopped()
+	f.stopped.Stop(i, n)
+}
+
 // ends reports that a flow has to be settled, or an undoing noted.
 func (n *note) ends() bool {
-	return n.outcome.State.Over() && (!n.row.flow.IsZero() || !n.row.undoes.IsZero())
+	return n.outcome.State.Over() && !n.outcome.Drops() && (!n.row.flow.IsZero() || !n.row.undoes.IsZero())
 }
 
 // conclusion keeps of an outcome what else has to be written.
@@ -282,8 +305,12 @@ func (f *finishing) conclusion(now time.Time, n note) {
 	h, o := n.row, n.outcome
 	f.count(now, h, o)
 	if e := o.Failure; e != nil {
+		a := storage.Attempt{ExecutionID: o.ID, Delivery: o.Delivery, Number: h.delivery - h.excused}
+		if o.Drops() {
+			a = o.Note()
+		}
 		f.failed = append(f.failed, []any{
-			idArg(o.ID), o.Delivery, h.delivery - h.excused, idArg(f.request.Worker), o.Ran.Microseconds(),
+			idArg(a.ExecutionID), a.Delivery, a.Number, idArg(f.request.Worker), o.Ran.Microseconds(),
 			text(e.Outcome), text(e.Type), text(e.Message), textArg(e.Trace), textArg(e.Context), textArg(e.Group),
 		})
 	}
@@ -298,33 +325,33 @@ func (f *finishing) conclusion(now time.Time, n note) {
 		message = shortened(o.Failure.Message)
 	}
 	f.endings = append(f.endings, settle.Ending{
-		ID: o.ID, FlowID: h.flow, Name: h.name, Kind: h.kind, State: o.State, ForNow: o.ForNow,
-		AllowedToFail: h.allowedToFail, Undoes: h.undoes, Message: message,
+		ID: o.ID, FlowID: h.flow, Name: h.name, Kind: h.kind, Method: h.method, State: o.State, ForNow: o.ForNow,
+		AllowedToFail: h.allowedToFail, Undoes: h.undoes, Message: message, Adds: o.Added(),
 	})
 }
 
 // count adds an outcome to the statistics. A delivery that cost no attempt is no
 // retry.
 func (f *finishing) count(now time.Time, h *heldRow, o *storage.Outcome) {
-	key := statKey{storage.StatQueue(h.kind, h.queue), h.name, string(o.State)}
+	ending := string(o.State)
 	if o.State == storage.Pending {
 		if o.Excuse {
 			return
 		}
-		key.ending = "retried"
+		ending = "retried"
 	}
-	if key.queue == "" {
-		return
-	}
-	sum := f.stats[key]
-	if sum == nil {
-		sum = &statSum{}
-		f.stats[key] = sum
-	}
-	sum.n++
-	sum.ran += o.Ran
-	if waited := now.Add(-o.Ran).Sub(h.dueAt); !h.dueAt.IsZero() && waited > 0 {
-		sum.waited += waited
+	for queue := range storage.CountedUnder(h.kind, h.queue, o) {
+		key := statKey{queue, h.name, ending}
+		sum := f.stats[key]
+		if sum == nil {
+			sum = &statSum{}
+			f.stats[key] = sum
+		}
+		sum.n++
+		sum.ran += o.Ran
+		if waited := now.Add(-o.Ran).Sub(h.dueAt); !h.dueAt.IsZero() && waited > 0 {
+			sum.waited += waited
+		}
 	}
 }
 

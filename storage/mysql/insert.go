@@ -3,10 +3,10 @@ package mysql
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/settle"
 )
 
 // insertSQL writes rows, each spelled as insertRow, or fails on a primary or unique
@@ -26,14 +26,14 @@ VALUES ?`
 // overSQL finds rows in history by primary key. It follows the insertion: an id that
 // was live before, and is over now, cannot have slipped through between two looks,
 // because the insertion waited for whoever moved it.
-const overSQL = `SELECT id FROM sequencer_history WHERE id IN (?) LOCK IN SHARE MODE`
+const overSQL = `SELECT id FROM sequencer_history FORCE INDEX (PRIMARY) WHERE id IN (?) LOCK IN SHARE MODE`
 
 // presentSQL finds rows of either part by primary key, holdersSQL who holds keys, by
 // sequencer_live_unique. They take no lock the first time. In a caller's transaction
 // they do after a collision, and so see what its snapshot may be too old for.
 const (
 	presentSQL       = `SELECT id FROM sequencer_live WHERE id IN (?) UNION ALL SELECT id FROM sequencer_history WHERE id IN (?)`
-	presentLockedSQL = `SELECT id FROM sequencer_live WHERE id IN (?) LOCK IN SHARE MODE`
+	presentLockedSQL = `SELECT id FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id IN (?) LOCK IN SHARE MODE`
 	holdersSQL       = `SELECT unique_key, id, state, created_at, unique_for_us FROM sequencer_live WHERE unique_key IN (?)`
 	holdersLockedSQL = holdersSQL + ` LOCK IN SHARE MODE`
 )
@@ -41,20 +41,7 @@ const (
 // expireKeySQL takes the key from a waiting holder whose UniqueFor has passed, by
 // primary key. Lock: that row, waiting for a claim that is taking it: then it runs
 // when the lock is granted, and keeps its key.
-const expireKeySQL = `UPDATE sequencer_live SET unique_key = NULL WHERE id IN (?) AND state = 'pending'`
-
-// insert writes rows and edges, and counts the rows into flows, which may be nil. An
-// earlier call may have done so: then repeated is set, or any of the rows is there.
-func (e *enqueuing) insert(ctx context.Context, rows []storage.Execution, edges []storage.Edge, flows map[storage.ID]*joining, repeated bool) error {
-	left, again, err := e.look(ctx, rows, repeated)
-	if err != nil || again {
-		return err
-	}
-	if err := e.join(flows, left); err != nil {
-		return err
-	}
-	return e.write(ctx, rows, edges, left)
-}
+const expireKeySQL = `UPDATE sequencer_live FORCE INDEX (PRIMARY) SET unique_key = NULL WHERE id IN (?) AND state = 'pending'`
 
 // holder is who has a key.
 type holder struct {
@@ -62,18 +49,12 @@ type holder struct {
 	expired bool
 }
 
-// look finds out which rows are duplicates and notes it in their receipts. again is
-// set when an earlier call wrote the request: then any of its rows is there.
-func (e *enqueuing) look(ctx context.Context, rows []storage.Execution, repeated bool) (left map[storage.ID]bool, again bool, _ error) {
+// queuePresent asks with the next flush which rows are there, in either part.
+func (e *enqueuing) queuePresent(rows []storage.Execution, present map[storage.ID]bool) {
 	named := make(idList, len(rows))
-	var keys textList
 	for i := range rows {
 		named[i] = rows[i].ID
-		if rows[i].UniqueKey != "" {
-			keys = append(keys, rows[i].UniqueKey)
-		}
 	}
-	present := map[storage.ID]bool{}
 	note := func(r scanner) error {
 		var id storage.ID
 		err := r.Scan(idScan{&id})
@@ -88,12 +69,41 @@ func (e *enqueuing) look(ctx context.Context, rows []storage.Execution, repeated
 			e.q.queueScan(note, presentSQL, part, part)
 		}
 	}
+}
+
+func (e *enqueuing) present(ctx context.Context, rows []storage.Execution) (map[storage.ID]bool, error) {
+	present := map[storage.ID]bool{}
+	e.queuePresent(rows, present)
+	err := e.q.flush(ctx)
+	return present, err
+}
+
+// look finds out which rows are duplicates and notes it in their receipts. repeated is
+// set when an earlier call wrote the request: one transaction wrote all of it, so any
+// of its rows or flows tells.
+func (e *enqueuing) look(ctx context.Context) (left map[storage.ID]bool, repeated bool, _ error) {
+	rows := e.request.Executions
+	var keys textList
+	for i := range rows {
+		if rows[i].UniqueKey != "" {
+			keys = append(keys, rows[i].UniqueKey)
+		}
+	}
+	present := map[storage.ID]bool{}
+	e.queuePresent(rows, present)
+	there := flowThereSQL
+	if e.lock {
+		there += ` LOCK IN SHARE MODE`
+	}
+	for _, part := range some(e.flowIDs()) {
+		e.q.queueScan(func(scanner) error { repeated = true; return nil }, there, part)
+	}
 	holders, err := e.holders(ctx, keys)
 	if err != nil {
 		return nil, false, err
 	}
-	left = map[storage.ID]bool{}
 	repeated = repeated || len(present) > 0
+	left = map[storage.ID]bool{}
 	var expired idList
 	for i := range rows {
 		x := &rows[i]
@@ -102,32 +112,36 @@ func (e *enqueuing) look(ctx context.Context, rows []storage.Execution, repeated
 		}
 		h, held := holders[x.UniqueKey]
 		switch {
-		case repeated && e.receipts == nil:
 		case repeated: // whoever holds the key now
 			e.receipts[i].Duplicate, e.receipts[i].HolderID = true, h.id
-		case held && h.expired:
-			expired = append(expired, h.id)
-			holders[x.UniqueKey] = holder{id: x.ID}
-		case !held:
+		case !held || h.expired:
+			if held {
+				expired = append(expired, h.id)
+			}
 			holders[x.UniqueKey] = holder{id: x.ID}
 		case e.request.RefuseDuplicates:
 			return nil, false, &storage.DuplicateError{Name: x.Name, Key: x.UniqueKey, HolderID: h.id}
 		default:
 			left[x.ID] = true
-			if e.receipts == nil {
-				return nil, false, errKeyTaken
-			}
 			e.receipts[i].Duplicate, e.receipts[i].HolderID = true, h.id
 		}
 	}
-	if len(expired) > 0 && !repeated {
-		n, err := e.q.exec(ctx, expireKeySQL, expired)
-		if err == nil && int(n) != len(expired) {
-			err = errKeyTaken
-		}
-		return left, false, err
+	if repeated {
+		return nil, true, nil
 	}
-	return left, repeated, nil
+	return left, false, e.expire(ctx, expired)
+}
+
+// expire takes the keys from waiting holders.
+func (e *enqueuing) expire(ctx context.Context, holders idList) error {
+	if len(holders) == 0 {
+		return nil
+	}
+	n, err := e.q.exec(ctx, expireKeySQL, holders)
+	if err == nil && int(n) != len(holders) {
+		err = errKeyTaken
+	}
+	return err
 }
 
 // holders sends what is queued and tells who holds keys.
@@ -152,24 +166,14 @@ func (e *enqueuing) holders(ctx context.Context, keys textList) (map[string]hold
 	return holders, e.q.flush(ctx)
 }
 
-// write writes the rows that are not left out, and what belongs to them.
-func (e *enqueuing) write(ctx context.Context, all []storage.Execution, edges []storage.Edge, left map[storage.ID]bool) error {
-	kept := all
-	if len(left) > 0 {
-		kept = nil
-		for i := range all {
-			if !left[all[i].ID] {
-				kept = append(kept, all[i])
-			}
-		}
-	}
-	edges, waits, err := between(kept, edges)
-	if err != nil {
+// write writes flows, rows, and what belongs to them.
+func (e *enqueuing) write(ctx context.Context, add *settle.Insertion) error {
+	if err := e.q.queueOpen(add.Flows); err != nil {
 		return err
 	}
 	over := false
-	for _, chunk := range chunks(kept) {
-		e.q.queueRows(chunk, waits)
+	for _, chunk := range chunks(add.Members) {
+		e.q.queueRows(chunk, add.Waits)
 		written := make(idList, len(chunk))
 		for i := range chunk {
 			written[i] = chunk[i].ID
@@ -178,47 +182,16 @@ func (e *enqueuing) write(ctx context.Context, all []storage.Execution, edges []
 			e.q.queueScan(func(scanner) error { over = true; return nil }, overSQL, part)
 		}
 	}
-	err = e.q.flush(ctx)
+	err := e.q.flush(ctx)
 	if over || code(err) == duplicateKey {
 		return errKeyTaken
 	}
 	if err != nil {
 		return err
 	}
-	e.q.queueMarks(kept, false)
-	e.q.queueEdges(kept, edges)
+	e.q.queueMarks(add.Members, false)
+	e.q.queueEdges(add.Members, add.Edges)
 	return nil
-}
-
-// between returns the edges between the given rows, and how many lead to each. One
-// that touches a row which was left out goes with it.
-func between(rows []storage.Execution, edges []storage.Edge) ([]storage.Edge, map[storage.ID]int, error) {
-	if len(edges) == 0 {
-		return nil, nil, nil
-	}
-	place := make(map[storage.ID]int, len(rows))
-	for i := range rows {
-		place[rows[i].ID] = i
-	}
-	waits := map[storage.ID]int{}
-	kept := make([]storage.Edge, 0, len(edges))
-	seen := make(map[[2]storage.ID]bool, len(edges))
-	for _, edge := range edges {
-		from, known := place[edge.From]
-		to, both := place[edge.To]
-		if !known || !both {
-			continue
-		}
-		if rows[from].FlowID != rows[to].FlowID || rows[to].FlowID.IsZero() {
-			return nil, nil, fmt.Errorf("the edge from %s to %s is not inside one flow", rows[from].Name, rows[to].Name)
-		}
-		if pair := [2]storage.ID{edge.From, edge.To}; !seen[pair] {
-			seen[pair] = true
-			waits[edge.To]++
-			kept = append(kept, edge)
-		}
-	}
-	return kept, waits, nil
 }
 
 // queueRows adds the insertion of rows to the next flush.
@@ -252,7 +225,13 @@ func (q *session) queueRows(list []storage.Execution, waits map[storage.ID]int) 
 	q.queue(insertSQL, tuples{insertRow, values})
 }
 
-const edgesSQL = `INSERT INTO sequencer_edges (from_id, to_id, flow_id, needs) VALUES ?`
+// edgesSQL writes edges, each spelled as edgeRow, or as outerEdgeRow when it leads to a
+// row that is there already and knows its flow. An edge that is there stays.
+const (
+	edgesSQL     = `INSERT INTO sequencer_edges (from_id, to_id, flow_id, needs) VALUES ? ON DUPLICATE KEY UPDATE needs = needs`
+	edgeRow      = `(?, ?, ?, ?)`
+	outerEdgeRow = `(?, ?, (SELECT l.flow_id FROM sequencer_live l WHERE l.id = ?), ?)`
+)
 
 func (q *session) queueEdges(rows []storage.Execution, edges []storage.Edge) {
 	if len(edges) == 0 {
@@ -262,12 +241,19 @@ func (q *session) queueEdges(rows []storage.Execution, edges []storage.Edge) {
 	for i := range rows {
 		flow[rows[i].ID] = rows[i].FlowID
 	}
-	values := make([][]any, len(edges))
-	for i, edge := range edges {
-		values[i] = []any{idArg(edge.From), idArg(edge.To), idArg(flow[edge.To]), edge.Needs}
+	var inner, outer [][]any
+	for _, edge := range edges {
+		if in, known := flow[edge.To]; known {
+			inner = append(inner, []any{idArg(edge.From), idArg(edge.To), idArg(in), edge.Needs})
+		} else {
+			outer = append(outer, []any{idArg(edge.From), idArg(edge.To), idArg(edge.To), edge.Needs})
+		}
 	}
-	for _, part := range some(values) {
-		q.queue(edgesSQL, tuples{`(?, ?, ?, ?)`, part})
+	for _, part := range some(inner) {
+		q.queue(edgesSQL, tuples{edgeRow, part})
+	}
+	for _, part := range some(outer) {
+		q.queue(edgesSQL, tuples{outerEdgeRow, part})
 	}
 }
 
@@ -319,7 +305,7 @@ func (s *Store) insertPlain(ctx context.Context, rows []storage.Execution, first
 // overFailsSQL is an error if a row is over. As [overSQL] it follows the insertion.
 const overFailsSQL = `SET @sequencer_over = (SELECT 1 UNION ALL SELECT 1 FROM sequencer_history WHERE id IN (?))`
 
-// stripKeys takes from rows the keys that others hold.
+// stripKeys takes from rows the keys that others hold, or one before them takes.
 func (e *enqueuing) stripKeys(ctx context.Context, rows []storage.Execution) error {
 	var keys textList
 	for i := range rows {
@@ -331,10 +317,24 @@ func (e *enqueuing) stripKeys(ctx context.Context, rows []storage.Execution) err
 		return nil
 	}
 	holders, err := e.holders(ctx, keys)
-	for i := range rows {
-		if h, held := holders[rows[i].UniqueKey]; held && !h.expired && h.id != rows[i].ID {
-			rows[i].UniqueKey = ""
-		}
+	if err != nil {
+		return err
 	}
-	return err
+	var expired idList
+	for i := range rows {
+		x := &rows[i]
+		if x.UniqueKey == "" {
+			continue
+		}
+		h, held := holders[x.UniqueKey]
+		if held && !h.expired {
+			x.UniqueKey = ""
+			continue
+		}
+		if held {
+			expired = append(expired, h.id)
+		}
+		holders[x.UniqueKey] = holder{id: x.ID}
+	}
+	return e.expire(ctx, expired)
 }

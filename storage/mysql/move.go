@@ -9,7 +9,10 @@ import (
 // endSQL puts rows into history, endedSQL takes them out of the live part. Index:
 // primary keys of both. The fence is that they are running for the worker, which is
 // their holder, at a delivery. Lock: the rows, by the deletion; the insertion only
-// reads them. Race: what a rescuer has taken between the two is inserted and not
+// reads them. Only the form for several tables takes a hint, and it needs one: a worker
+// with few rows is found faster by its holder, but whoever goes that way locks all that
+// it holds, each in the other order than those who come by the primary key, and they
+// deadlock. Race: what a rescuer has taken between the two is inserted and not
 // deleted, which shows in the counts.
 const (
 	endSQL = `
@@ -25,12 +28,14 @@ SELECT
 	unique_key, checksum, ?, actor, ?, tags, input, policy, checkpoint, COALESCE(?, result),
 	IF(?, ?, last_error), IF(?, ?, error_group), undo_error
 FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id IN (?) AND holder = ? AND delivery = ?`
-	endedSQL = `DELETE FROM sequencer_live WHERE id IN (?) AND holder = ? AND delivery = ?`
-	goneSQL  = `DELETE FROM sequencer_live WHERE id IN (?)`
+	endedSQL = `
+DELETE sequencer_live FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id IN (?) AND holder = ? AND delivery = ?`
+	goneSQL = `DELETE sequencer_live FROM sequencer_live FORCE INDEX (PRIMARY) WHERE id IN (?)`
 )
 
 // returnSQL puts rows back to pending. Index, fence and lock as above. A row of a
-// private queue keeps its worker, which is its home.
+// private queue keeps its worker, which is its home. What was asked to stop is left for
+// the look that follows.
 const returnSQL = `
 UPDATE sequencer_live FORCE INDEX (PRIMARY) SET
 	state = 'pending',
@@ -41,7 +46,7 @@ UPDATE sequencer_live FORCE INDEX (PRIMARY) SET
 	excused = excused + ?, errors = ?, losses = ?, parked = ?, for_now = ?, environment = ?, reason = ?,
 	result = COALESCE(?, result), done = COALESCE(?, done), total = COALESCE(?, total),
 	last_error = IF(?, ?, last_error), error_group = IF(?, ?, error_group)
-WHERE id IN (?) AND holder = ? AND delivery = ?`
+WHERE id IN (?) AND holder = ? AND delivery = ? AND (NOT cancel_asked OR kind = 'hook')`
 
 // likeness is what an outcome says of its row, except which it is: rows of which the
 // same is said are written in one statement. Nearly all of a busy worker's are clean.

@@ -113,7 +113,7 @@ func TestALedgerThatIsTooNewStaysUntouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := connect(t, url)
-	want := storage.Schema{Version: 9, OldestCompatible: 8, Want: 1}
+	want := storage.Schema{Version: 9, OldestCompatible: 8, Want: 2}
 	refused := func(verb string, err error) {
 		t.Helper()
 		if e, ok := errors.AsType[*storage.SchemaError](err); !ok || e.Schema != want {

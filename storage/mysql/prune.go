@@ -21,10 +21,10 @@ WHERE h.created_at < @sequencer_now - ? AND h.finished_at < @sequencer_now - CAS
 	AND ` + mayGo + `
 ORDER BY h.created_at LIMIT ? FOR UPDATE SKIP LOCKED`
 
-// mayGo is false for what retention protects: migrations, members of open flows,
+// mayGo is false for what retention protects: migrations, approvals, members of open flows,
 // and of each ordered operation its newest row and its effective one. Index:
 // sequencer_history_name.
-const mayGo = `h.kind <> 'migration'
+const mayGo = `h.kind NOT IN ('migration', 'approval')
 	AND NOT EXISTS (SELECT 1 FROM sequencer_flows f WHERE f.id = h.flow_id AND f.finished_at IS NULL)
 	AND (h.kind <> 'ordered' OR (
 		EXISTS (
@@ -61,6 +61,7 @@ func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) 
 	err := s.tx(ctx, "prune", r.Now, func(ctx context.Context, q *session) error {
 		old = nil
 		q.queue(pruneLimitsSQL)
+		q.queue(freeOverdueSQL, make([]byte, 16))
 		completed, failed, others := r.Completed.Microseconds(), r.Failed.Microseconds(), r.Others.Microseconds()
 		var limit int64 = math.MaxInt64
 		if r.Limit > 0 {
@@ -113,7 +114,7 @@ func (p *operating) forget(ctx context.Context, named idList) error {
 	}
 	for i := range p.rows {
 		if kept := &p.rows[i]; !mayGo[kept.ID] {
-			return fmt.Errorf("%s (%s) is kept: a migration, the newest or effective execution of an ordered operation, or a member of an open flow", kept.Name, kept.ID)
+			return fmt.Errorf("%s (%s) is kept: a migration, an approval, the newest or effective execution of an ordered operation, or a member of an open flow", kept.Name, kept.ID)
 		}
 	}
 	p.q.queueDrop(named)

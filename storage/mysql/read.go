@@ -33,10 +33,10 @@ SELECT id, name, kind, state, for_now, created_at, finished_at, checksum FROM (
 ) e WHERE place = 1 ORDER BY name, kind`
 
 // Newest implements [storage.Reader].
-func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Execution, error) {
-	newest := []storage.Execution{}
+func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Effective, error) {
+	newest := []storage.Effective{}
 	err := s.read(ctx, "read the newest executions", newestSQL, func(row scanner) error {
-		var e storage.Execution
+		var e storage.Effective
 		err := row.Scan(idScan{&e.ID}, &e.Name, (*string)(&e.Kind), (*string)(&e.State), &e.ForNow,
 			instant{&e.CreatedAt}, instant{&e.FinishedAt}, optional{&e.Checksum})
 		newest = append(newest, e)
@@ -123,8 +123,8 @@ func (s *Store) Attempts(ctx context.Context, executions ...storage.ID) ([]stora
 	return attempts, err
 }
 
-// flowsSQL lists flows. Index: sequencer_flows_created, or _open when only open ones
-// are asked for.
+// flowsSQL lists flows. Index: sequencer_flows_created, _open when only open ones are
+// asked for, or _root.
 const flowsSQL = `SELECT ` + flowColumns + ` FROM sequencer_flows f WHERE %s ORDER BY f.created_at DESC, f.id DESC LIMIT ?`
 
 // Flows implements [storage.Reader].
@@ -140,6 +140,7 @@ func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow
 	if f.Open {
 		c.add(`f.finished_at IS NULL`)
 	}
+	c.id(`f.root_id = ?`, f.Root)
 	args := append(slices.Clone(c.args), cmp.Or(f.Limit, defaultLimit))
 	err := s.read(ctx, "read flows", fmt.Sprintf(flowsSQL, c.String()), scanFlows(&flows), args...)
 	return flows, err
@@ -179,10 +180,10 @@ func (s *Store) Counts(ctx context.Context) ([]storage.Count, error) {
 	return counts, err
 }
 
-// readStatsSQL sums over workers, by the primary key.
+// readStatsSQL sums over workers and over the minutes of a step, by the primary key.
 const readStatsSQL = `
-SELECT minute, queue, name, ending, SUM(n), SUM(ran_us), SUM(waited_us) FROM sequencer_stats
-WHERE minute >= ? AND minute < ? GROUP BY minute, queue, name, ending ORDER BY minute, queue, name, ending`
+SELECT minute - minute % ? AS step, queue, name, ending, SUM(n), SUM(ran_us), SUM(waited_us) FROM sequencer_stats
+WHERE minute >= ? AND minute < ? GROUP BY step, queue, name, ending ORDER BY step, queue, name, ending`
 
 // Stats implements [storage.Reader].
 func (s *Store) Stats(ctx context.Context, f storage.StatsFilter) ([]storage.Stat, error) {
@@ -196,10 +197,13 @@ func (s *Store) Stats(ctx context.Context, f storage.StatsFilter) ([]storage.Sta
 	}
 	err := s.read(ctx, "read statistics", readStatsSQL, func(r scanner) error {
 		var st storage.Stat
-		err := r.Scan(instant{&st.Minute}, &st.Queue, &st.Name, &st.Ending, &st.N, duration{&st.Ran}, duration{&st.Waited})
-		stats = append(stats, st)
+		var under string
+		err := r.Scan(instant{&st.Minute}, &under, &st.Name, &st.Ending, &st.N, duration{&st.Ran}, duration{&st.Waited})
+		if f.Wants(&st, under) {
+			stats = append(stats, st)
+		}
 		return err
-	}, since.UnixMicro(), until.UnixMicro())
+	}, f.Seconds()*1_000_000, since.UnixMicro(), until.UnixMicro())
 	return stats, err
 }
 
@@ -218,4 +222,16 @@ func (s *Store) Audit(ctx context.Context, f storage.AuditFilter) ([]storage.Aud
 		return err
 	}, text(f.Target), cmp.Or(f.Limit, defaultLimit))
 	return entries, err
+}
+
+// readCallbacksSQL reads one flow by primary key.
+const readCallbacksSQL = `SELECT callbacks FROM sequencer_flows WHERE id = ?`
+
+// Callbacks implements [storage.Reader].
+func (s *Store) Callbacks(ctx context.Context, flow storage.ID) ([]storage.Callback, error) {
+	var stored []byte
+	if err := s.read(ctx, "read callbacks", readCallbacksSQL, func(r scanner) error { return r.Scan(&stored) }, flow[:]); err != nil {
+		return nil, err
+	}
+	return storage.DecodeCallbacks(stored)
 }

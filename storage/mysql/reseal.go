@@ -8,9 +8,9 @@ import (
 )
 
 // Each replaces bytes of a row that are still as they were read, by primary key, in
-// one of the two parts. A row that moves between them meanwhile is found in neither,
+// one of the two parts, or in a flow. A row that moves between them meanwhile is found in neither,
 // and left alone.
-var resealSQL = map[storage.Field][2]string{
+var resealSQL = map[storage.Field][]string{
 	storage.FieldInput: {
 		`UPDATE sequencer_live SET input = ? WHERE id = ? AND input = ?`,
 		`UPDATE sequencer_history SET input = ? WHERE id = ? AND input = ?`,
@@ -22,6 +22,9 @@ var resealSQL = map[storage.Field][2]string{
 	storage.FieldResult: {
 		`UPDATE sequencer_live SET result = ? WHERE id = ? AND result = ?`,
 		`UPDATE sequencer_history SET result = ? WHERE id = ? AND result = ?`,
+	},
+	storage.FieldCallbacks: {
+		`UPDATE sequencer_flows SET callbacks = ? WHERE id = ? AND callbacks = ?`,
 	},
 }
 

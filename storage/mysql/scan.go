@@ -158,7 +158,8 @@ func listArg(texts []string) any {
 const flowColumns = `
 	f.id, f.kind, f.name, f.method, f.policy, f.phase, f.state, f.reason, f.actor, f.host, f.build, f.options,
 	f.worker_id, f.stop_state, f.created_at, f.finished_at, f.total, f.completed, f.failed, f.failed_allowed,
-	f.skipped, f.cancelled, f.interrupted, f.undo_total, f.undo_completed, f.undo_failed`
+	f.skipped, f.cancelled, f.interrupted, f.undo_total, f.undo_completed, f.undo_failed,
+	f.parent_id, f.root_id, f.generation, f.roles, f.fired, f.callbacks_open, f.failed_id, f.last_id, f.stop_for_now`
 
 func scanFlow(r scanner) (storage.Flow, error) {
 	var f storage.Flow
@@ -166,7 +167,9 @@ func scanFlow(r scanner) (storage.Flow, error) {
 		optional{&f.Reason}, optional{&f.Actor}, optional{&f.Host}, &f.Build, &f.Options,
 		idScan{&f.WorkerID}, optional{(*string)(&f.StopState)}, instant{&f.CreatedAt}, instant{&f.FinishedAt},
 		&f.Total, &f.Completed, &f.Failed, &f.FailedAllowed,
-		&f.Skipped, &f.Cancelled, &f.Interrupted, &f.UndoTotal, &f.UndoCompleted, &f.UndoFailed)
+		&f.Skipped, &f.Cancelled, &f.Interrupted, &f.UndoTotal, &f.UndoCompleted, &f.UndoFailed,
+		idScan{&f.ParentID}, idScan{&f.RootID}, &f.Generation, (*int)(&f.Roles), (*int)(&f.Fired), &f.CallbacksOpen,
+		idScan{&f.FailedID}, idScan{&f.LastID}, &f.StopForNow)
 	return f, err
 }
 

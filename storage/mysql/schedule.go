@@ -68,7 +68,7 @@ func announce(ctx context.Context, q *session, c *storage.Schedule) error {
 const (
 	lockScheduleSQL = `SELECT last_tick_at, last_id FROM sequencer_schedules WHERE name = ? FOR UPDATE`
 	pausedTickSQL   = `SELECT 1 FROM sequencer_pauses WHERE kind = 'schedule' AND name = ?`
-	flowThereSQL    = `SELECT 1 FROM sequencer_flows WHERE id = ?`
+	flowThereSQL    = `SELECT 1 FROM sequencer_flows WHERE id IN (?)`
 	moveOnSQL       = `UPDATE sequencer_schedules SET last_tick_at = ?, last_id = COALESCE(?, last_id) WHERE name = ?`
 )
 
@@ -93,8 +93,8 @@ func (e *enqueuing) fire(ctx context.Context) (refused bool, err error) {
 	for _, part := range some(named) {
 		e.q.queueScan(there, presentSQL, part, part)
 	}
-	if e.request.Flow != nil {
-		e.q.queueScan(there, flowThereSQL, idArg(e.request.Flow.ID))
+	for _, part := range some(e.flowIDs()) {
+		e.q.queueScan(there, flowThereSQL, part)
 	}
 	err = e.q.flush(ctx)
 	if err == nil && !known && !wrote {

@@ -12,7 +12,7 @@ import (
 )
 
 // schemaVersion is what this binary wants: the number of the last file in schema/.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // schemaFiles hold one step each, in the order of their numbers. A step may be run
 // again after it was broken off, and writes sequencer_meta last. Steps that were

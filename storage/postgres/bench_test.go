@@ -62,10 +62,10 @@ func enqueue(tb testing.TB, s *postgres.Store, n int) {
 // line writes a flow of n members, each of which needs the one before it.
 func line(tb testing.TB, s *postgres.Store, n int) {
 	tb.Helper()
-	r := storage.EnqueueRequest{Flow: &storage.Flow{ID: storage.NewID(), Kind: storage.FlowChain, Policy: storage.PolicyStop}}
+	r := storage.EnqueueRequest{Flows: []storage.Flow{{ID: storage.NewID(), Kind: storage.FlowChain, Policy: storage.PolicyStop}}}
 	for i := range n {
 		e := job(fmt.Sprintf("step-%d", i))
-		e.FlowID, e.Position = r.Flow.ID, i
+		e.FlowID, e.Position = r.Flows[0].ID, i
 		r.Executions = append(r.Executions, e)
 		if i > 0 {
 			r.Edges = append(r.Edges, storage.Edge{From: r.Executions[i-1].ID, To: e.ID, Needs: true})

@@ -120,10 +120,10 @@ SELECT EXISTS (
 	WHERE NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'queue' AND p.name = queue.queue)
 ), (SELECT array_agg(name ORDER BY name COLLATE "C") FROM paused WHERE kind = 'operation')`
 
-// Claim implements [storage.Queue].
+// Claim implements [storage.Queue]. It is one trip.
 func (s *Store) Claim(ctx context.Context, r storage.ClaimRequest) (storage.Claimed, error) {
 	var c claiming
-	err := s.tx(ctx, "claim", r.Now, func(_ context.Context, q *session) error {
+	err := s.alone(ctx, "claim", r.Now, func(_ context.Context, q *session) error {
 		c.queue(q, r)
 		return nil
 	})
@@ -163,7 +163,12 @@ func (c *claiming) queue(q *session, r storage.ClaimRequest) {
 		c.rows = append(c.rows, e)
 		return nil
 	}, claimSQL, at(q.now), r.Worker.String(), r.Queues, r.Limit, r.Names, asks, r.Build)
-	q.queueScan(func(from scanner) error { return from.Scan(&c.alive, &c.nextDue, &c.paused) },
+	q.queueScan(func(from scanner) error {
+		if len(c.rows) < r.Limit {
+			q.arrivals.Taken(r.Queues...)
+		}
+		return from.Scan(&c.alive, &c.nextDue, &c.paused)
+	},
 		nextDueSQL, at(q.now), r.Worker.String(), r.Queues, r.Names, asks, r.Build)
 }
 

@@ -2,25 +2,40 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 	"github.com/gosequencer/sequencer/storage/internal/gather"
+	"github.com/gosequencer/sequencer/storage/internal/settle"
 )
 
-// openFlowSQL writes a flow without members; they count themselves in.
+// openFlowSQL writes a flow that begins.
 const openFlowSQL = `
-INSERT INTO sequencer_flows (id, kind, name, method, policy, phase, state, reason, actor, host, build, options, worker_id, created_at, total, undo_total)
+INSERT INTO sequencer_flows (id, kind, name, method, policy, phase, state, reason, actor, host, build, options, worker_id, created_at,
+	total, undo_total, parent_id, root_id, roles, last_id, callbacks)
 VALUES ($1::uuid, $2::text, $3::text, $4::text, $5::text, 'forward', 'running', $6::text, $7::text, $8::text, $9::bigint, $10::bytea, $11::uuid,
-	coalesce($12::timestamptz, now()), 0, 0)
+	coalesce($12::timestamptz, now()), $13::int, $14::int, $15::uuid, $16::uuid, $17::int, $18::uuid, $19::bytea)
 ON CONFLICT DO NOTHING`
 
-// joinFlowSQL counts members in. Lock: the flow, held by this transaction already.
-const joinFlowSQL = `UPDATE sequencer_flows SET total = total + $2::int, undo_total = undo_total + $3::int WHERE id = $1::uuid`
+// filledSQL counts the members of a flow that this transaction opened, once it is
+// known who they are.
+const filledSQL = `UPDATE sequencer_flows SET total = $2::int, undo_total = $3::int, last_id = $4::uuid WHERE id = $1::uuid`
+
+// queueOpen adds the opening of a flow to the next flush; written counts it, if set.
+func queueOpen(q *session, f *storage.Flow, written *int64) error {
+	callbacks, err := storage.EncodeCallbacks(f.Callbacks)
+	if err != nil {
+		return err
+	}
+	q.queued = append(q.queued, statement{sql: openFlowSQL, affected: written, args: []any{
+		f.ID.String(), string(f.Kind), textArg(f.Name), f.Method, string(f.Policy), textArg(f.Reason), textArg(f.Actor),
+		textArg(f.Host), f.Build, f.Options, idArg(f.WorkerID), at(q.now), f.Total, f.UndoTotal,
+		idArg(f.ParentID), f.RootID.String(), int(f.Roles), idArg(f.LastID), callbacks,
+	}})
+	return nil
+}
 
 // Enqueue implements [storage.Queue].
 func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.Enqueued, error) {
@@ -86,7 +101,7 @@ func (e *enqueuing) result() storage.Enqueued {
 // on which, so its statement need not be waited for before the commit.
 func (e *enqueuing) plain() bool {
 	r := &e.request
-	if r.Flow != nil || r.Claim != nil || r.Tick != nil || len(r.Edges) > 0 {
+	if len(r.Flows) > 0 || !r.Into.IsZero() || r.Claim != nil || r.Tick != nil || r.Audit != nil || len(r.Edges) > 0 {
 		return false
 	}
 	for i := range r.Executions {
@@ -133,15 +148,51 @@ func (e *enqueuing) admit(ctx context.Context) error {
 			return err
 		}
 	}
-	flows, repeated, err := e.lockFlows(ctx)
+	planned, into, err := e.open(ctx)
 	if err != nil {
 		return err
 	}
-	if e.repeated = repeated; repeated {
+	if e.repeated {
 		_, err = e.explain(ctx, e.request.Executions, e.all())
 		return err
 	}
-	return e.write(ctx, flows)
+	return e.write(ctx, planned, into)
+}
+
+// open writes the request's flows, and locks the one it goes into. If a flow is there
+// already, an earlier call wrote the request. What it returns is decided as if all
+// rows were admitted.
+func (e *enqueuing) open(ctx context.Context) (settle.Planned, *storage.Flow, error) {
+	r, q := &e.request, e.q
+	var none settle.Planned
+	var into *storage.Flow
+	if !r.Into.IsZero() {
+		present := false
+		if err := q.each(ctx, func(scanner) error { present = true; return nil }, presentIDsSQL, idArray(idsOf(r.Executions))); err != nil {
+			return none, nil, err
+		}
+		if e.repeated = present; present {
+			return none, nil, nil
+		}
+		f, err := settle.Admit(ctx, &flowRows{q}, r.Into)
+		if err != nil {
+			return none, nil, err
+		}
+		into = &f
+	}
+	p, err := settle.Plan(q.now, r.Flows, r.Executions, r.Edges, into)
+	if err != nil || len(p.Flows) == 0 {
+		return p, into, err
+	}
+	fresh := make([]int64, len(p.Flows))
+	for i := range p.Flows {
+		if err := queueOpen(q, &p.Flows[i], &fresh[i]); err != nil {
+			return p, into, err
+		}
+	}
+	err = q.flush(ctx)
+	e.repeated = fresh[0] == 0 // one transaction wrote all of them
+	return p, into, err
 }
 
 // prepare checks the rows and makes their receipts.
@@ -169,82 +220,48 @@ func (e *enqueuing) all() map[storage.ID]bool {
 	return ids
 }
 
-func (e *enqueuing) write(ctx context.Context, flows map[storage.ID]*joining) error {
-	left, err := e.insert(ctx, e.request.Executions, e.request.Edges)
+// write inserts the rows, and decides anew if some of them were left out.
+func (e *enqueuing) write(ctx context.Context, p settle.Planned, into *storage.Flow) error {
+	r, q := &e.request, e.q
+	left, err := e.insert(ctx, r.Executions, p.Waits)
 	if err != nil || e.repeated {
 		return err
 	}
-	return e.join(flows, left)
+	if len(left) > 0 {
+		admitted := slices.DeleteFunc(slices.Clone(r.Executions), func(x storage.Execution) bool { return left[x.ID] })
+		again, err := settle.Plan(q.now, r.Flows, admitted, r.Edges, into)
+		if err != nil {
+			return err
+		}
+		e.unwait(&p, &again)
+		for i := range again.Flows {
+			f := &again.Flows[i]
+			q.queue(filledSQL, f.ID.String(), f.Total, f.UndoTotal, idArg(f.LastID))
+		}
+		p = again
+	}
+	if n := len(r.Executions) - len(left); r.Audit != nil && n > 0 {
+		queueAudit(q, r.Audit.Action, r.Audit.Target, r.Audit.Actor, r.Audit.Reason, n)
+	}
+	queueEdges(q, p.Members, p.Edges)
+	if into != nil {
+		p.Grow(into)
+		queueSave(q, *into)
+	}
+	return settle.Opened(ctx, &flowRows{q}, q.now, &p)
 }
 
-// lockFlows writes the request's flow and returns all flows that the rows name,
-// locked. If the flow is there already, an earlier call wrote the request.
-func (e *enqueuing) lockFlows(ctx context.Context) (_ map[storage.ID]*joining, repeated bool, _ error) {
-	flows := map[storage.ID]*joining{}
-	for i := range e.request.Executions {
-		if id := e.request.Executions[i].FlowID; !id.IsZero() {
-			flows[id] = &joining{}
+// unwait lowers what rows were written to wait for, where it is less than that.
+func (e *enqueuing) unwait(written, decided *settle.Planned) {
+	var ids []storage.ID
+	for i := range decided.Members {
+		x := &decided.Members[i]
+		if written.Waits[x.ID] != decided.Waits[x.ID] {
+			ids = append(ids, x.ID)
+			e.q.arrivals.In(x.Queue)
 		}
 	}
-	var fresh int64
-	if f := e.request.Flow; f != nil {
-		if f.ID.IsZero() {
-			return nil, false, errors.New("a flow needs an id")
-		}
-		flows[f.ID] = &joining{}
-		e.q.queued = append(e.q.queued, statement{sql: openFlowSQL, affected: &fresh, args: []any{
-			f.ID.String(), string(f.Kind), textArg(f.Name), f.Method, string(f.Policy), textArg(f.Reason), textArg(f.Actor),
-			textArg(f.Host), f.Build, f.Options, idArg(f.WorkerID), at(e.q.now),
-		}})
+	if len(ids) > 0 {
+		e.q.queue(unwaitSQL, e.q.now, idArray(ids), column(ids, func(id *storage.ID) int32 { return int32(written.Waits[*id] - decided.Waits[*id]) }))
 	}
-	if len(flows) == 0 {
-		return flows, false, nil
-	}
-	locked, err := (&flowRows{e.q}).LockFlows(ctx, slices.Collect(maps.Keys(flows)))
-	for _, f := range locked {
-		flows[f.ID].flow = f
-	}
-	if e.request.Flow != nil {
-		flows[e.request.Flow.ID].fresh = true
-		repeated = fresh == 0
-	}
-	return flows, repeated, err
-}
-
-// joining is a flow that members are being added to.
-type joining struct {
-	flow           storage.Flow
-	fresh          bool
-	forward, undos int
-}
-
-// join counts the rows that were written into their flows. A flow that got none
-// from the call that opened it is over.
-func (e *enqueuing) join(flows map[storage.ID]*joining, left map[storage.ID]bool) error {
-	for i := range e.request.Executions {
-		x := &e.request.Executions[i]
-		if x.FlowID.IsZero() || left[x.ID] {
-			continue
-		}
-		f := flows[x.FlowID]
-		switch {
-		case f.flow.ID.IsZero():
-			return fmt.Errorf("%q: flow %s: %w", x.Name, x.FlowID, storage.ErrNotFound)
-		case f.flow.Over():
-			return fmt.Errorf("%q: flow %s is over", x.Name, x.FlowID)
-		case x.Kind == storage.Undo:
-			f.undos++
-		default:
-			f.forward++
-		}
-	}
-	for id, f := range flows {
-		if f.forward+f.undos > 0 {
-			e.q.queue(joinFlowSQL, id.String(), f.forward, f.undos)
-		} else if f.fresh {
-			f.flow.State, f.flow.FinishedAt = f.flow.Verdict(), e.q.now
-			queueSave(e.q, f.flow)
-		}
-	}
-	return nil
 }

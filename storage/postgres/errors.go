@@ -52,6 +52,9 @@ func explained(what string, err error) error {
 	if _, ok := errors.AsType[*storage.SchemaError](err); ok {
 		return err
 	}
+	if again(err) {
+		err = fmt.Errorf("%w: %w", storage.ErrConflict, err)
+	}
 	err = fmt.Errorf("postgres: %s: %w", what, err)
 	if code(err) == readOnlyTransaction {
 		return readOnlyError{err}

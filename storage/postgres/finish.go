@@ -57,12 +57,12 @@ INSERT INTO sequencer_history (
 	undoable, allowed_to_fail, for_now, parked, cancel_asked, state, name, kind, method, queue, on_loss, actor, member,
 	unique_key, reason, environment, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error)
 SELECT * FROM gone
-RETURNING id, delivery, name, queue, due_at, excused, kind, flow_id, undoes, allowed_to_fail,
+RETURNING id, delivery, name, queue, due_at, excused, kind, method, flow_id, undoes, allowed_to_fail,
 	CASE WHEN flow_id IS NOT NULL OR undoes IS NOT NULL THEN
 		CASE WHEN state IN ('skipped', 'cancelled') THEN reason ELSE last_error END END`
 
 // moveCleanSQL is moveSQL for the usual end: completed, with nothing to say about it,
-// of rows that are known and in no flow. A third of the columns of either side are
+// of rows that are known and undo nothing. A third of the columns of either side are
 // then not there.
 const moveCleanSQL = `
 WITH gone AS (
@@ -85,7 +85,8 @@ SELECT * FROM gone
 RETURNING id, delivery`
 
 // deferSQL puts executions back to pending. Index, lock and race as moveSQL's. A
-// row of a private queue keeps its worker, which is its home.
+// row of a private queue keeps its worker, which is its home. What was asked to stop is
+// left alone, see stop.
 const deferSQL = `
 WITH held AS MATERIALIZED (
 	SELECT l.due_at AS was_due_at, o.* FROM sequencer_live l
@@ -94,7 +95,8 @@ WITH held AS MATERIALIZED (
 		$18::bigint[], $19::bool[], $20::bool[])
 	AS o (o_id, o_delivery, o_excuse, o_errors, o_losses, o_reason, o_for_now,
 		o_env, o_result, o_progress, o_done, o_total, o_failed, o_message, o_group, o_delay_us, o_park, o_rewind)
-	ON l.id = o.o_id AND CASE WHEN l.state = 'running' AND l.worker_id = $2::uuid THEN l.delivery END = o.o_delivery
+	ON l.id = o.o_id AND CASE WHEN l.state = 'running' AND l.worker_id = $2::uuid AND (NOT l.cancel_asked OR l.kind = 'hook')
+		THEN l.delivery END = o.o_delivery
 	FOR UPDATE OF l
 )
 UPDATE sequencer_live l SET
@@ -148,8 +150,17 @@ ORDER BY queue, name, ending
 ON CONFLICT (minute, worker_id, queue, name, ending) DO UPDATE SET
 	n = s.n + excluded.n, ran_us = s.ran_us + excluded.ran_us, waited_us = s.waited_us + excluded.waited_us`
 
-// Finish implements [storage.Queue].
+// Finish implements [storage.Queue]. Without outcomes it is a claim.
 func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Finished, error) {
+	if len(r.Outcomes) == 0 && r.Claim != nil {
+		claim := *r.Claim
+		claim.Worker, claim.Now = r.Worker, r.Now
+		claimed, err := s.Claim(ctx, claim)
+		if err != nil {
+			return storage.Finished{}, err
+		}
+		return storage.Finished{Applied: []bool{}, Claimed: claimed}, nil
+	}
 	var f finishing
 	err := s.tx(ctx, "finish", r.Now, func(ctx context.Context, q *session) error {
 		f = finishing{request: r}
@@ -165,11 +176,12 @@ func (s *Store) Finish(ctx context.Context, r storage.FinishRequest) (storage.Fi
 type finishing struct {
 	request storage.FinishRequest
 	applied []bool
-	numbers map[fence]int // of the outcomes
+	stopped storage.Finished // which outcomes, and no more
+	numbers map[fence]int    // of the outcomes
 	endings []settle.Ending
 	flows   []storage.Flow
 	stats   map[statKey]*statSum
-	failed  []failedAttempt
+	failed  []storage.Attempt
 	claim   claiming
 }
 
@@ -186,14 +198,8 @@ type statSum struct {
 	ran, waited time.Duration
 }
 
-// failedAttempt is an applied outcome with a failure; number counts against tries.
-type failedAttempt struct {
-	*storage.Outcome
-	number int
-}
-
 func (f *finishing) result() storage.Finished {
-	done := storage.Finished{Applied: f.applied, Flows: f.flows}
+	done := storage.Finished{Applied: f.applied, Stopped: f.stopped.Stopped, Flows: f.flows}
 	if f.request.Claim != nil {
 		done.Claimed = f.claim.result()
 	}
@@ -209,7 +215,7 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 	if r.Claim != nil {
 		q.queueAlive(r.Worker, &alive)
 	}
-	clean, ends, returns, err := f.sort(ctx, q)
+	clean, ends, returns, drops, err := f.sort(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -223,16 +229,23 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 	if len(returns) > 0 {
 		f.queueDefer(q, given, returns, &rows)
 	}
+	if len(drops) > 0 {
+		f.queueDrop(q, drops, &rows)
+	}
 	if err := q.flush(ctx); err != nil {
 		return err
 	}
 	if !alive {
 		return leaseLost(r.Worker)
 	}
+	if err := f.stop(ctx, q, given, returns, &rows); err != nil {
+		return err
+	}
 	f.apply(q, rows)
 	if f.flows, err = settle.Endings(ctx, &flowRows{q}, q.now, f.endings); err != nil {
 		return err
 	}
+	q.queueHooks(r.Hooks(f.applied))
 	f.queueAttempts(q)
 	f.queueUnlock(q)
 	if r.Claim != nil {
@@ -244,11 +257,38 @@ func (f *finishing) run(ctx context.Context, q *session) error {
 	return nil
 }
 
-// sort parts the outcomes, by number, into ends, the clean ones apart, and returns to
-// pending. One that
+// stop ends what was asked to stop, and so was not put back to pending. Of the others
+// that were not, the fence does not hold, and cannot hold again.
+func (f *finishing) stop(ctx context.Context, q *session, now any, returns []int, rows *[]movedRow) error {
+	wrote := make(map[int]bool, len(*rows))
+	for i := range *rows {
+		wrote[(*rows)[i].outcome] = true
+	}
+	asked := slices.DeleteFunc(returns, func(n int) bool { return wrote[n] })
+	if len(asked) == 0 {
+		return nil
+	}
+	given := f.request.Outcomes
+	f.request.Outcomes = slices.Clone(given)
+	for _, n := range asked {
+		f.request.Outcomes[n] = given[n].Stopped()
+	}
+	before := len(*rows)
+	f.queueMove(q, now, asked, rows)
+	if err := q.flush(ctx); err != nil {
+		return err
+	}
+	for _, m := range (*rows)[before:] {
+		f.stopped.Stop(m.outcome, len(given))
+	}
+	return nil
+}
+
+// sort parts the outcomes, by number, into ends, the clean ones apart, returns to
+// pending, and ends of hooks. One that
 // names no state a running row can take is an error if its fence holds, and void
 // otherwise. Of several for one delivery the first counts.
-func (f *finishing) sort(ctx context.Context, q *session) (clean, ends, returns []int, err error) {
+func (f *finishing) sort(ctx context.Context, q *session) (clean, ends, returns, drops []int, err error) {
 	f.numbers = make(map[fence]int, len(f.request.Outcomes))
 	for i := range f.request.Outcomes {
 		o := &f.request.Outcomes[i]
@@ -260,21 +300,23 @@ func (f *finishing) sort(ctx context.Context, q *session) (clean, ends, returns 
 		switch {
 		case !storage.Running.CanBecome(o.State):
 			if err := f.refuse(ctx, q, o); err != nil {
-				return nil, nil, nil, err
+				return nil, nil, nil, nil, err
 			}
 		case o.State == storage.Pending:
 			returns = append(returns, i)
+		case o.Drops():
+			drops = append(drops, i)
 		case isClean(o):
 			clean = append(clean, i)
 		default:
 			ends = append(ends, i)
 		}
 	}
-	return clean, ends, returns, nil
+	return clean, ends, returns, drops, nil
 }
 
 func isClean(o *storage.Outcome) bool {
-	return o.Of != nil && o.Of.FlowID.IsZero() && o.Of.Undoes.IsZero() && o.State == storage.Completed &&
+	return o.Of != nil && o.Of.Undoes.IsZero() && o.State == storage.Completed &&
 		o.Failure == nil && o.Progress == nil && o.Result == nil && !o.Excuse && o.Reason == "" && !o.ForNow && o.Env == ""
 }
 
@@ -293,6 +335,7 @@ type movedRow struct {
 	fence
 	outcome       int
 	name, queue   string
+	method        string
 	dueAt         pgtype.Timestamptz
 	excused       int
 	kind          storage.Kind
@@ -312,7 +355,7 @@ func (f *finishing) queueMoveClean(q *session, now any, clean []int, rows *[]mov
 		i := f.numbers[key]
 		of := f.request.Outcomes[i].Of
 		*rows = append(*rows, movedRow{
-			fence: key, outcome: i, name: of.Name, queue: of.Queue, kind: of.Kind,
+			fence: key, outcome: i, name: of.Name, queue: of.Queue, kind: of.Kind, method: of.Method, flow: of.FlowID, allowedToFail: of.AllowedToFail,
 			dueAt: pgtype.Timestamptz{Time: of.DueAt, Valid: !of.DueAt.IsZero()},
 		})
 		return nil
@@ -324,7 +367,7 @@ func (f *finishing) queueMove(q *session, now any, ends []int, rows *[]movedRow)
 	o := f.outcomes(ends)
 	var m movedRow
 	dest := []any{
-		idScan{&m.id}, &m.delivery, &m.name, &m.queue, &m.dueAt, &m.excused, (*string)(&m.kind), idScan{&m.flow}, idScan{&m.undoes}, &m.allowedToFail, &m.message,
+		idScan{&m.id}, &m.delivery, &m.name, &m.queue, &m.dueAt, &m.excused, (*string)(&m.kind), &m.method, idScan{&m.flow}, idScan{&m.undoes}, &m.allowedToFail, &m.message,
 	}
 	q.queueScan(func(r scanner) error {
 		if err := r.Scan(dest...); err != nil {
@@ -371,15 +414,11 @@ func (f *finishing) apply(q *session, rows []movedRow) {
 			q.arrivals.In(m.queue)
 		}
 		if o.Failure != nil {
-			number := m.delivery - m.excused
-			if o.Excuse { // this one is among the excused, and still follows those before it
-				number++
-			}
-			f.failed = append(f.failed, failedAttempt{o, number})
+			f.failed = append(f.failed, f.attemptOf(q.now, m, o))
 		}
 		if o.State.Over() && (!m.flow.IsZero() || !m.undoes.IsZero()) {
 			f.endings = append(f.endings, settle.Ending{
-				ID: o.ID, FlowID: m.flow, Name: m.name, Kind: m.kind, State: o.State, ForNow: o.ForNow,
+				ID: o.ID, FlowID: m.flow, Name: m.name, Kind: m.kind, Method: m.method, State: o.State, ForNow: o.ForNow, Adds: o.Added(),
 				AllowedToFail: m.allowedToFail, Undoes: m.undoes, Message: m.message.String,
 			})
 		}
@@ -389,25 +428,25 @@ func (f *finishing) apply(q *session, rows []movedRow) {
 // count adds an outcome to the statistics. A delivery that cost no attempt is no
 // retry.
 func (f *finishing) count(now time.Time, m *movedRow, o *storage.Outcome) {
-	key := statKey{storage.StatQueue(m.kind, m.queue), m.name, string(o.State)}
+	ending := string(o.State)
 	if o.State == storage.Pending {
 		if o.Excuse {
 			return
 		}
-		key.ending = "retried"
+		ending = "retried"
 	}
-	if key.queue == "" {
-		return
-	}
-	sum := f.stats[key]
-	if sum == nil {
-		sum = &statSum{}
-		f.stats[key] = sum
-	}
-	sum.n++
-	sum.ran += o.Ran
-	if waited := now.Add(-o.Ran).Sub(m.dueAt.Time); m.dueAt.Valid && waited > 0 {
-		sum.waited += waited
+	for queue := range storage.CountedUnder(m.kind, m.queue, o) {
+		key := statKey{queue, m.name, ending}
+		sum := f.stats[key]
+		if sum == nil {
+			sum = &statSum{}
+			f.stats[key] = sum
+		}
+		sum.n++
+		sum.ran += o.Ran
+		if waited := now.Add(-o.Ran).Sub(m.dueAt.Time); m.dueAt.Valid && waited > 0 {
+			sum.waited += waited
+		}
 	}
 }
 
@@ -432,17 +471,18 @@ func (f *finishing) queueAttempts(q *session) {
 		return
 	}
 	a := f.failed
+	type row = storage.Attempt
 	q.queue(attemptsSQL, q.now, f.request.Worker.String(),
-		idColumn(a, func(a *failedAttempt) storage.ID { return a.ID }),
-		column(a, func(a *failedAttempt) int32 { return int32(a.Delivery) }),
-		column(a, func(a *failedAttempt) int32 { return int32(a.number) }),
-		column(a, func(a *failedAttempt) int64 { return a.Ran.Microseconds() }),
-		column(a, func(a *failedAttempt) string { return clean(a.Failure.Outcome) }),
-		column(a, func(a *failedAttempt) string { return clean(a.Failure.Type) }),
-		column(a, func(a *failedAttempt) string { return clean(a.Failure.Message) }),
-		column(a, func(a *failedAttempt) string { return clean(a.Failure.Trace) }),
-		column(a, func(a *failedAttempt) string { return clean(a.Failure.Context) }),
-		column(a, func(a *failedAttempt) string { return clean(a.Failure.Group) }))
+		idColumn(a, func(a *row) storage.ID { return a.ExecutionID }),
+		column(a, func(a *row) int32 { return int32(a.Delivery) }),
+		column(a, func(a *row) int32 { return int32(a.Number) }),
+		column(a, func(a *row) int64 { return q.now.Sub(a.StartedAt).Microseconds() }),
+		column(a, func(a *row) string { return clean(a.Outcome) }),
+		column(a, func(a *row) string { return clean(a.Type) }),
+		column(a, func(a *row) string { return clean(a.Message) }),
+		column(a, func(a *row) string { return clean(a.Trace) }),
+		column(a, func(a *row) string { return clean(a.Context) }),
+		column(a, func(a *row) string { return clean(a.Group) }))
 }
 
 func (f *finishing) queueStats(q *session) {

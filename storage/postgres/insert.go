@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -72,11 +71,12 @@ const tagsSQL = `INSERT INTO sequencer_tags (tag, execution_id) SELECT * FROM un
 
 const edgesSQL = `
 INSERT INTO sequencer_edges (from_id, to_id, flow_id, needs)
-SELECT from_id, to_id, flow_id, coalesce(needs, false)
+SELECT from_id, to_id, coalesce(flow_id, (SELECT l.flow_id FROM sequencer_live l WHERE l.id = to_id)), coalesce(needs, false)
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bool[]) AS e (from_id, to_id, flow_id, needs)
 ON CONFLICT DO NOTHING`
 
-// unwaitSQL takes back what edges from rows that were left out had counted.
+// unwaitSQL takes back what edges from rows that were left out, and flows without
+// members, had counted.
 const unwaitSQL = `
 UPDATE sequencer_live l SET
 	waits = l.waits - e.n,
@@ -86,17 +86,10 @@ UPDATE sequencer_live l SET
 FROM unnest($2::uuid[], $3::int[]) AS e (id, n)
 WHERE l.id = e.id`
 
-// insert writes rows and edges, fills in receipts where there are any, and returns
-// the rows that were left out: repeats and duplicates.
-func (e *enqueuing) insert(ctx context.Context, rows []storage.Execution, edges []storage.Edge) (map[storage.ID]bool, error) {
-	place := make(map[storage.ID]int, len(rows))
-	for i := range rows {
-		place[rows[i].ID] = i
-	}
-	waits, err := counted(rows, edges, place)
-	if err != nil {
-		return nil, err
-	}
+// insert writes rows, fills in receipts where there are any, and returns those that
+// were left out: repeats and duplicates.
+func (e *enqueuing) insert(ctx context.Context, rows []storage.Execution, waits map[storage.ID]int) (map[storage.ID]bool, error) {
+	var err error
 	left := make(map[storage.ID]bool)
 	for i := range rows {
 		left[rows[i].ID] = true
@@ -132,30 +125,12 @@ func (e *enqueuing) insert(ctx context.Context, rows []storage.Execution, edges 
 		return nil, err
 	}
 	e.queueTags(rows, left)
-	e.queueEdges(rows, edges, place, left)
 	return left, nil
-}
-
-// counted is how many edges lead to each row.
-func counted(rows []storage.Execution, edges []storage.Edge, place map[storage.ID]int) (map[storage.ID]int32, error) {
-	waits := map[storage.ID]int32{}
-	for _, edge := range edges {
-		from, known := place[edge.From]
-		to, both := place[edge.To]
-		if !known || !both {
-			continue
-		}
-		if rows[from].FlowID != rows[to].FlowID || rows[to].FlowID.IsZero() {
-			return nil, fmt.Errorf("the edge from %s to %s is not inside one flow", rows[from].Name, rows[to].Name)
-		}
-		waits[edge.To]++
-	}
-	return waits, nil
 }
 
 // queueRows adds the insertion of rows to the next flush. known are the ids that
 // tell whether rows were written before.
-func (e *enqueuing) queueRows(x []storage.Execution, waits map[storage.ID]int32, known []storage.ID, written func(storage.ID)) {
+func (e *enqueuing) queueRows(x []storage.Execution, waits map[storage.ID]int, known []storage.ID, written func(storage.ID)) {
 	type row = storage.Execution
 	for i := range x {
 		if waits[x[i].ID] == 0 && x[i].Delay <= 0 {
@@ -179,7 +154,7 @@ func (e *enqueuing) queueRows(x []storage.Execution, waits map[storage.ID]int32,
 		column(x, func(x *row) int64 { return x.UniqueFor.Microseconds() }),
 		column(x, func(x *row) int32 { return int32(cmp.Or(x.Priority, storage.PriorityDefault)) }),
 		column(x, func(x *row) int32 { return int32(x.Position) }),
-		column(x, func(x *row) int32 { return waits[x.ID] }),
+		column(x, func(x *row) int32 { return int32(waits[x.ID]) }),
 		column(x, func(x *row) bool { return x.Undoable }),
 		column(x, func(x *row) bool { return x.AllowedToFail }),
 		column(x, func(x *row) string { return x.Name }),
@@ -308,37 +283,21 @@ func (e *enqueuing) queueTags(rows []storage.Execution, left map[storage.ID]bool
 	}
 }
 
-// queueEdges adds the edges between rows that were written. One that touches a row
-// which was left out goes with it, and a repeat finds its edges in place.
-func (e *enqueuing) queueEdges(rows []storage.Execution, edges []storage.Edge, place map[storage.ID]int, left map[storage.ID]bool) {
-	kept := make([]storage.Edge, 0, len(edges))
-	dropped := map[storage.ID]int32{}
-	for _, edge := range edges {
-		_, known := place[edge.From]
-		_, both := place[edge.To]
-		switch {
-		case !known || !both || left[edge.To]:
-		case left[edge.From]:
-			dropped[edge.To]++
-			e.q.arrivals.In(rows[place[edge.To]].Queue)
-		default:
-			kept = append(kept, edge)
-		}
+// queueEdges adds edges. One that leads to a row which is there already learns its
+// flow from that row.
+func queueEdges(q *session, rows []storage.Execution, edges []storage.Edge) {
+	if len(edges) == 0 {
+		return
 	}
-	if len(kept) > 0 {
-		e.q.queue(edgesSQL,
-			idColumn(kept, func(x *storage.Edge) storage.ID { return x.From }),
-			idColumn(kept, func(x *storage.Edge) storage.ID { return x.To }),
-			idColumn(kept, func(x *storage.Edge) storage.ID { return rows[place[x.To]].FlowID }),
-			column(kept, func(x *storage.Edge) bool { return x.Needs }))
+	flowOf := make(map[storage.ID]storage.ID, len(rows))
+	for i := range rows {
+		flowOf[rows[i].ID] = rows[i].FlowID
 	}
-	if len(dropped) > 0 {
-		var ids []storage.ID
-		for id := range dropped {
-			ids = append(ids, id)
-		}
-		e.q.queue(unwaitSQL, e.q.now, idArray(ids), column(ids, func(id *storage.ID) int32 { return dropped[*id] }))
-	}
+	q.queue(edgesSQL,
+		idColumn(edges, func(x *storage.Edge) storage.ID { return x.From }),
+		idColumn(edges, func(x *storage.Edge) storage.ID { return x.To }),
+		idColumn(edges, func(x *storage.Edge) storage.ID { return flowOf[x.To] }),
+		column(edges, func(x *storage.Edge) bool { return x.Needs }))
 }
 
 // chunks parts rows so that no statement grows beyond reason.

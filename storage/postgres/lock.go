@@ -34,24 +34,49 @@ VALUES ($2::text, $3::uuid, $4::uuid, $5::uuid, coalesce($1::timestamptz, now())
 ON CONFLICT (name) DO UPDATE SET worker_id = excluded.worker_id, execution_id = excluded.execution_id, flow_id = excluded.flow_id,
 	acquired_at = excluded.acquired_at, free_at = excluded.free_at, delivery = excluded.delivery
 WHERE k.free_at <= excluded.acquired_at
-	OR NOT EXISTS (SELECT FROM sequencer_workers w WHERE w.id = k.worker_id AND w.left_at IS NULL)`
+	OR k.worker_id <> '` + nobody + `' AND NOT EXISTS (SELECT FROM sequencer_workers w WHERE w.id = k.worker_id AND w.left_at IS NULL)`
+
+// nobody stands for the worker of a lock that has none.
+const nobody = "00000000-0000-0000-0000-000000000000"
+
+// freeOverdueSQL forgets locks without a worker whose time is over, by sequencer_locks_worker.
+const freeOverdueSQL = `DELETE FROM sequencer_locks WHERE worker_id = '` + nobody + `' AND free_at <= coalesce($1::timestamptz, now())`
+
+// holderColumns is a whole worker, without a face where nobody is.
+const holderColumns = `
+	coalesce(w.id, k.worker_id), coalesce(w.purpose, ''), coalesce(w.actor, ''), coalesce(w.hostname, ''), w.boot, coalesce(w.pid, 0),
+	w.pid_start, w.build, w.version, coalesce(w.queues, '{}'), coalesce(w.slots, 0),
+	w.lease_us, coalesce(w.joined_at, k.acquired_at), w.lease_until, w.left_at, coalesce(w.dead, false), coalesce(w.names, '{}')`
+
+// ownerArg passes the worker of a lock.
+func ownerArg(worker storage.ID) string {
+	if worker.IsZero() {
+		return nobody
+	}
+	return worker.String()
+}
 
 // locksSQL and lockSQL read locks and their holders by primary keys.
 const (
-	locksFrom = ` FROM sequencer_locks k JOIN sequencer_workers w ON w.id = k.worker_id`
-	locksSQL  = `SELECT k.name, k.execution_id, k.delivery, k.flow_id, k.acquired_at, k.free_at, ` + workerColumns + locksFrom + ` ORDER BY k.name`
-	lockSQL   = `SELECT k.name, k.execution_id, k.delivery, k.flow_id, k.acquired_at, k.free_at, ` + workerColumns + locksFrom + ` WHERE k.name = $1::text`
+	locksFrom = ` FROM sequencer_locks k LEFT JOIN sequencer_workers w ON w.id = k.worker_id`
+	locksSQL  = `SELECT k.name, k.execution_id, k.delivery, k.flow_id, k.acquired_at, k.free_at, ` + holderColumns + locksFrom + ` ORDER BY k.name`
+	lockSQL   = `SELECT k.name, k.execution_id, k.delivery, k.flow_id, k.acquired_at, k.free_at, ` + holderColumns + locksFrom + ` WHERE k.name = $1::text`
 )
 
 // Lock implements [storage.Leases].
 func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
 	return s.tx(ctx, fmt.Sprintf("lock %q", r.Name), r.Now, func(ctx context.Context, q *session) error {
-		if err := q.requireAlive(ctx, r.Worker); err != nil {
-			return err
+		if !r.Worker.IsZero() {
+			if err := q.requireAlive(ctx, r.Worker); err != nil {
+				return err
+			}
 		}
 		for range maxTries {
-			q.queue(buryHolderSQL, at(q.now), r.Name, r.Worker.String())
-			n, err := q.exec(ctx, takeLockSQL, at(q.now), r.Name, r.Worker.String(), idArg(r.Execution), idArg(r.Flow), r.For.Microseconds(), r.Delivery)
+			q.queue(buryHolderSQL, at(q.now), r.Name, ownerArg(r.Worker))
+			n, err := q.exec(ctx, takeLockSQL, at(q.now), r.Name, ownerArg(r.Worker), idArg(r.Execution), idArg(r.Flow), r.For.Microseconds(), r.Delivery)
 			if err != nil || n == 1 {
 				return err
 			}
@@ -94,7 +119,7 @@ WHERE k.name = u.name AND k.worker_id = $1::uuid AND k.execution_id IS NOT DISTI
 // Unlock implements [storage.Leases].
 func (s *Store) Unlock(ctx context.Context, r storage.UnlockRequest) error {
 	return s.alone(ctx, fmt.Sprintf("unlock %q", r.Name), time.Time{}, func(_ context.Context, q *session) error {
-		q.queue(unlockSQL, r.Worker.String(), []string{r.Name}, idArray([]storage.ID{r.Execution}), []int32{int32(r.Delivery)})
+		q.queue(unlockSQL, ownerArg(r.Worker), []string{r.Name}, idArray([]storage.ID{r.Execution}), []int32{int32(r.Delivery)})
 		return nil
 	})
 }

@@ -18,10 +18,10 @@ SELECT ` + allColumns + ` FROM sequencer_live l WHERE l.id = ANY ($1::uuid[])
 UNION ALL
 SELECT ` + allColumns + ` FROM sequencer_history l WHERE l.id = ANY ($1::uuid[])`
 
-// retrySQL moves rows back to the live part, keeping their delivery. Index: primary
+// retakeSQL moves rows back to the live part, keeping their delivery. Index: primary
 // keys, and sequencer_live_unique, which refuses a row whose key another one holds.
 // Lock: the rows it deletes. Its count tells whether all were as they were read.
-const retrySQL = `
+const retakeSQL = `
 WITH gone AS (
 	DELETE FROM sequencer_history WHERE id = ANY ($2::uuid[]) AND state IN ('failed', 'cancelled', 'interrupted')
 	RETURNING *, coalesce(nullif($3::text, ''), queue) AS new_queue
@@ -39,15 +39,26 @@ SELECT
 	unique_key, checksum, tags, input, policy, checkpoint, result, last_error, error_group, undo_error
 FROM gone`
 
-// waitAgainSQL counts what retried rows wait for: edges from members that are open.
-// Those from others are settled for good. Index: sequencer_edges_to, primary keys.
+// waitAgainSQL counts what rows that were taken back wait for: edges from members that
+// are open, and the flow that they stand for. Other edges are settled for good. Index:
+// sequencer_edges_to, sequencer_flows_parent, primary keys.
 const waitAgainSQL = `
 UPDATE sequencer_live l SET waits = e.n, due_at = NULL, deadline_at = NULL
 FROM (
-	SELECT e.to_id, count(*) AS n FROM sequencer_edges e JOIN sequencer_live f ON f.id = e.from_id
-	WHERE e.to_id = ANY ($1::uuid[]) GROUP BY e.to_id
+	SELECT id, count(*) AS n FROM (
+		SELECT e.to_id AS id FROM sequencer_edges e JOIN sequencer_live f ON f.id = e.from_id WHERE e.to_id = ANY ($1::uuid[])
+		UNION ALL
+		SELECT f.parent_id FROM sequencer_flows f WHERE f.parent_id = ANY ($1::uuid[]) AND f.finished_at IS NULL
+	) w GROUP BY id
 ) e
-WHERE l.id = e.to_id`
+WHERE l.id = e.id`
+
+// rescheduleSQL gives pending rows another due time, by primary key.
+const rescheduleSQL = `
+UPDATE sequencer_live SET
+	due_at = $2::timestamptz + $3::bigint * interval '1 microsecond',
+	deadline_at = $2::timestamptz + ($3::bigint + retry_for_us) * interval '1 microsecond'
+WHERE id = ANY ($1::uuid[]) AND state = 'pending' AND waits = 0`
 
 // askSQL asks running rows to stop, by primary key; in place.
 const askSQL = `UPDATE sequencer_live SET cancel_asked = true WHERE id = ANY ($1::uuid[]) AND state = 'running'`
@@ -77,7 +88,11 @@ func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Executi
 		}
 		p := operating{q: q, order: o}
 		var err error
-		after, err = p.run(ctx)
+		if o.Action == storage.ActResumeFlow {
+			after, err = p.resume(ctx)
+		} else {
+			after, err = p.run(ctx)
+		}
 		return err
 	})
 	if err != nil {
@@ -117,15 +132,19 @@ func (p *operating) run(ctx context.Context) ([]storage.Execution, error) {
 	}
 	switch p.order.Action {
 	case storage.ActRetry:
-		err = p.retry(ctx, ids)
+		err = settle.Retry(ctx, &flowRows{p.q}, p.q.now, p.order, p.rows)
 	case storage.ActCancel:
 		err = p.cancel(ctx)
 	case storage.ActComplete:
 		err = p.resolve(ctx, ids, storage.Completed)
 	case storage.ActFail:
 		err = p.resolve(ctx, ids, storage.Failed)
+	case storage.ActReschedule:
+		err = p.reschedule(ctx, ids)
 	case storage.ActForget:
 		err = p.forget(ctx, ids)
+	case storage.ActApprove, storage.ActReject:
+		err = settle.Answer(ctx, &flowRows{p.q}, p.q.now, p.order, p.rows)
 	default:
 		err = fmt.Errorf("unknown action %q", p.order.Action)
 	}
@@ -143,15 +162,29 @@ func (p *operating) run(ctx context.Context) ([]storage.Execution, error) {
 	return p.read(ctx, ids)
 }
 
+func (p *operating) resume(ctx context.Context) ([]storage.Execution, error) {
+	if err := p.q.flush(ctx); err != nil { // q.now
+		return nil, err
+	}
+	ids, err := settle.Resume(ctx, &flowRows{p.q}, p.q.now, p.order)
+	if err != nil {
+		return nil, err
+	}
+	queueAudit(p.q, string(p.order.Action), cmp.Or(p.order.Target, p.order.Flow.String()), p.order.Actor, p.order.Reason, len(ids))
+	return p.read(ctx, ids)
+}
+
 // read returns rows in the order of their ids in the order.
 func (p *operating) read(ctx context.Context, ids []storage.ID) ([]storage.Execution, error) {
 	var rows []storage.Execution
 	if err := p.q.each(ctx, scanAll(&rows), orderedSQL, idArray(ids)); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(rows, func(a, b storage.Execution) int {
-		return cmp.Compare(slices.Index(ids, a.ID), slices.Index(ids, b.ID))
-	})
+	place := make(map[storage.ID]int, len(ids))
+	for i, id := range ids {
+		place[id] = i
+	}
+	slices.SortFunc(rows, func(a, b storage.Execution) int { return cmp.Compare(place[a.ID], place[b.ID]) })
 	return rows, nil
 }
 
@@ -159,12 +192,7 @@ func (p *operating) read(ctx context.Context, ids []storage.ID) ([]storage.Execu
 // comes before its members', as in every transaction that settles flows, and what
 // is read under it stays true of members.
 func (p *operating) load(ctx context.Context) ([]storage.ID, error) {
-	var ids []storage.ID
-	for _, id := range p.order.IDs {
-		if !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
+	ids := settle.Distinct(p.order.IDs)
 	rows, err := p.read(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -197,79 +225,15 @@ func (p *operating) load(ctx context.Context) ([]storage.ID, error) {
 	return ids, nil
 }
 
-func (p *operating) retry(ctx context.Context, ids []storage.ID) error {
-	for i := range p.rows {
-		x := &p.rows[i]
-		if !x.State.Over() || !x.State.CanBecome(storage.Pending) {
-			return &storage.TransitionError{ID: x.ID, Name: x.Name, From: x.State, To: storage.Pending}
-		}
-		if f, member := p.flows[x.FlowID]; member && !f.Over() {
-			return fmt.Errorf("%s (%s): its flow %s is still open", x.Name, x.ID, f.ID)
-		}
-	}
-	if err := p.keysAreFree(ctx); err != nil {
-		return err
-	}
-	n, err := p.q.exec(ctx, retrySQL, p.q.now, idArray(ids), p.order.Queue, idArg(p.order.Home))
-	if err != nil {
-		return err
-	}
-	if int(n) != len(ids) {
-		return errMoved
-	}
-	p.q.queue(waitAgainSQL, idArray(ids))
-	for i := range p.rows {
-		x := &p.rows[i]
-		p.q.arrivals.In(cmp.Or(p.order.Queue, x.Queue))
-		if f, member := p.flows[x.FlowID]; member {
-			f.TakeBack(x.Kind, x.State, x.AllowedToFail, p.order.Home)
-			p.flows[f.ID] = f
-		}
-	}
-	p.saveFlows()
-	return nil
-}
-
-// keysAreFree returns a *storage.DuplicateError if a live row holds the key of one
-// that would come back.
-func (p *operating) keysAreFree(ctx context.Context) error {
-	var keys []string
-	byKey := map[string]*storage.Execution{}
-	for i := range p.rows {
-		x := &p.rows[i]
-		if x.UniqueKey == "" {
-			continue
-		}
-		if first := byKey[x.UniqueKey]; first != nil {
-			return &storage.DuplicateError{Name: x.Name, Key: x.UniqueKey, HolderID: first.ID}
-		}
-		byKey[x.UniqueKey] = x
-		keys = append(keys, x.UniqueKey)
-	}
-	if len(keys) == 0 {
-		return nil
-	}
-	var taken *storage.DuplicateError
-	p.q.queue(expireKeysSQL, p.q.now, keys, idArray(nil))
-	err := p.q.each(ctx, func(r scanner) error {
-		var key string
-		var holder storage.ID
-		err := r.Scan(&key, idScan{&holder})
-		taken = &storage.DuplicateError{Name: byKey[key].Name, Key: key, HolderID: holder}
-		return err
-	}, holdersSQL, keys)
-	if err == nil && taken != nil {
-		return taken
-	}
-	return err
-}
-
 func (p *operating) cancel(ctx context.Context) error {
 	var pending []settle.Cancellation
 	var running []storage.ID
 	for i := range p.rows {
 		switch x := &p.rows[i]; x.State {
 		case storage.Pending:
+			if x.Kind == storage.Nested { // it ends with its flow
+				continue
+			}
 			pending = append(pending, settle.Cancellation{ID: x.ID, Reason: p.order.Reason})
 		case storage.Running:
 			running = append(running, x.ID)
@@ -294,13 +258,35 @@ func (p *operating) cancel(ctx context.Context) error {
 	if len(endings) != len(pending) {
 		return errMoved
 	}
+	if err := settle.CancelNested(ctx, rows, p.q.now, p.rows, p.order.Reason); err != nil {
+		return err
+	}
 	_, err = settle.Endings(ctx, rows, p.q.now, endings)
+	return err
+}
+
+func (p *operating) reschedule(ctx context.Context, ids []storage.ID) error {
+	if err := settle.Reschedulable(p.rows); err != nil {
+		return err
+	}
+	n, err := p.q.exec(ctx, rescheduleSQL, idArray(ids), p.q.now, max(p.order.Delay, 0).Microseconds())
+	if err == nil && int(n) != len(ids) {
+		err = errMoved
+	}
+	if p.order.Delay <= 0 {
+		for i := range p.rows {
+			p.q.arrivals.In(p.rows[i].Queue)
+		}
+	}
 	return err
 }
 
 // resolve ends interrupted rows. Their flows are settled anew: the interruption is
 // uncounted here, the ending counted by the rules.
 func (p *operating) resolve(ctx context.Context, ids []storage.ID, to storage.State) error {
+	if err := settle.Resolvable(p.rows); err != nil {
+		return err
+	}
 	for i := range p.rows {
 		x := &p.rows[i]
 		if x.State != storage.Interrupted {
@@ -359,6 +345,6 @@ func (p *operating) forget(ctx context.Context, ids []storage.ID) error {
 	case kept.ID.IsZero():
 		return errMoved
 	default:
-		return fmt.Errorf("%s (%s) is kept: a migration, the newest or effective execution of an ordered operation, or a member of an open flow", kept.Name, kept.ID)
+		return fmt.Errorf("%s (%s) is kept: a migration, an approval, the newest or effective execution of an ordered operation, or a member of an open flow", kept.Name, kept.ID)
 	}
 }

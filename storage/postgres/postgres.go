@@ -203,7 +203,7 @@ func (s *Store) attempt(ctx context.Context, now time.Time, f func(context.Conte
 	return err
 }
 
-// alone runs f, which queues a single statement, without BEGIN and COMMIT: what one
+// alone runs f, which queues all it has to send, without BEGIN and COMMIT: what one
 // flush sends is a transaction of its own accord, and one trip.
 func (s *Store) alone(ctx context.Context, what string, now time.Time, f func(context.Context, *session) error) error {
 	return s.guarded(ctx, what, func(ctx context.Context) error {

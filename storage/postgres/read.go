@@ -24,11 +24,11 @@ const (
 // and are walked in their order, backwards.
 const newestSQL = `
 WITH live AS MATERIALIZED (
-	SELECT DISTINCT ON (l.kind, l.name) ` + allColumns + ` FROM sequencer_live l
+	SELECT DISTINCT ON (l.kind, l.name) ` + leanColumns + ` FROM sequencer_live l
 	WHERE l.kind IN ('ordered', 'migration')
 	ORDER BY l.kind DESC, l.name DESC, l.created_at DESC, l.id DESC
 ), ended AS MATERIALIZED (
-	SELECT DISTINCT ON (l.kind, l.name) ` + allColumns + ` FROM sequencer_history l
+	SELECT DISTINCT ON (l.kind, l.name) ` + leanColumns + ` FROM sequencer_history l
 	WHERE l.kind IN ('ordered', 'migration') AND l.state <> 'cancelled'
 		AND (l.state <> 'skipped' OR l.environment IS NULL OR l.environment = $1::text)
 	ORDER BY l.kind DESC, l.name DESC, l.created_at DESC, l.id DESC
@@ -40,10 +40,10 @@ SELECT * FROM (
 ) l ORDER BY l.name COLLATE "C", l.kind`
 
 // Newest implements [storage.Reader].
-func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Execution, error) {
-	rows := []storage.Execution{}
-	err := s.read(ctx, "read the newest executions", newestSQL, scanAll(&rows), r.Environment)
-	return rows, err
+func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Effective, error) {
+	newest := []storage.Effective{}
+	err := s.read(ctx, "read the newest executions", newestSQL, scanLean(&newest), r.Environment)
+	return newest, err
 }
 
 // The conditions of a filter. Each is added with its argument only when it is asked
@@ -62,6 +62,7 @@ const (
 	byTag       = `l.id IN (SELECT execution_id FROM sequencer_tags WHERE tag = %s::text)`
 	byFlow      = `l.flow_id = %s::uuid`
 	byMember    = `l.member = %s::text`
+	byMethod    = `l.method = %s::text`
 	byUndoes    = `l.undoes = %s::uuid`
 	byWorker    = `l.worker_id = %s::uuid`
 	byGroup     = `l.error_group = %s::text`
@@ -164,6 +165,7 @@ func conditions(f *storage.Filter) (*conditionList, error) {
 	c.text(byTag, f.Tag)
 	c.id(byFlow, f.FlowID)
 	c.text(byMember, f.Member)
+	c.text(byMethod, f.Method)
 	c.id(byUndoes, f.Undoes)
 	c.id(byWorker, f.WorkerID)
 	c.text(byGroup, f.Group)
@@ -240,6 +242,9 @@ func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow
 	if f.Open {
 		c.add(`f.finished_at IS NULL`)
 	}
+	if !f.Root.IsZero() {
+		c.add(`(f.id = %[1]s::uuid OR f.root_id = %[1]s::uuid AND f.parent_id IS NOT NULL)`, f.Root.String())
+	}
 	limit := c.arg(cmp.Or(f.Limit, defaultLimit))
 	err := s.read(ctx, "read flows", fmt.Sprintf(flowsSQL, c.String(), limit), scanFlows(&flows), c.args...)
 	return flows, err
@@ -281,24 +286,28 @@ func (s *Store) Counts(ctx context.Context) ([]storage.Count, error) {
 	return counts, err
 }
 
-// readStatsSQL sums over workers, by the primary key.
+// readStatsSQL sums over workers and over the minutes of a step, by the primary key.
 const readStatsSQL = `
-SELECT minute, queue, name, ending, sum(n)::bigint, sum(ran_us)::bigint, sum(waited_us)::bigint FROM sequencer_stats
+SELECT to_timestamp(floor(extract(epoch FROM minute) / $3::bigint) * $3::bigint), queue, name, ending,
+	sum(n)::bigint, sum(ran_us)::bigint, sum(waited_us)::bigint FROM sequencer_stats
 WHERE minute >= coalesce($1::timestamptz, '-infinity') AND minute < coalesce($2::timestamptz, 'infinity')
-GROUP BY minute, queue, name, ending ORDER BY minute, queue, name, ending`
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4`
 
 // Stats implements [storage.Reader].
 func (s *Store) Stats(ctx context.Context, f storage.StatsFilter) ([]storage.Stat, error) {
 	stats := []storage.Stat{}
 	err := s.read(ctx, "read statistics", readStatsSQL, func(r scanner) error {
 		var st storage.Stat
+		var under string
 		var ran, waited int64
-		err := r.Scan(&st.Minute, &st.Queue, &st.Name, &st.Ending, &st.N, &ran, &waited)
+		err := r.Scan(&st.Minute, &under, &st.Name, &st.Ending, &st.N, &ran, &waited)
 		st.Minute = st.Minute.UTC()
 		st.Ran, st.Waited = time.Duration(ran)*time.Microsecond, time.Duration(waited)*time.Microsecond
-		stats = append(stats, st)
+		if f.Wants(&st, under) {
+			stats = append(stats, st)
+		}
 		return err
-	}, at(f.Since), at(f.Until))
+	}, at(f.Since), at(f.Until), f.Seconds())
 	return stats, err
 }
 
@@ -319,4 +328,13 @@ func (s *Store) Audit(ctx context.Context, f storage.AuditFilter) ([]storage.Aud
 		return err
 	}, f.Target, cmp.Or(f.Limit, defaultLimit))
 	return entries, err
+}
+
+// Callbacks implements [storage.Reader].
+func (s *Store) Callbacks(ctx context.Context, flow storage.ID) ([]storage.Callback, error) {
+	var stored []byte
+	if err := s.read(ctx, "read callbacks", callbacksSQL, func(r scanner) error { return r.Scan(&stored) }, zeroedID(flow)); err != nil {
+		return nil, err
+	}
+	return storage.DecodeCallbacks(stored)
 }

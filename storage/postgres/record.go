@@ -161,7 +161,8 @@ func queueRecord(q *session, x []storage.Execution) {
 }
 
 // pruneSQL deletes the oldest rows that no retention protects, with what belongs
-// to them. Index: sequencer_history_finished leads to the old end; for ordered
+// to them. Index: sequencer_history_created leads to the old end, since nothing ends
+// before it was created (a row recorded with such times goes later); for ordered
 // operations sequencer_history_newest tells whether a newer row hides the old one
 // (S5.6): an operation must not look as if it had never run. Lock: the rows, so
 // that two pruners share the work.
@@ -170,18 +171,19 @@ WITH clock AS MATERIALIZED (
 	SELECT coalesce($1::timestamptz, now()) AS now
 ), old AS MATERIALIZED (
 	SELECT h.id FROM sequencer_history h
-	WHERE h.finished_at < (SELECT now FROM clock) - least(nullif($2::bigint, 0), nullif($3::bigint, 0), nullif($4::bigint, 0)) * interval '1 microsecond'
+	WHERE h.created_at < (SELECT now FROM clock) - least(nullif($2::bigint, 0), nullif($3::bigint, 0), nullif($4::bigint, 0)) * interval '1 microsecond'
 		AND h.finished_at < (SELECT now FROM clock) - CASE h.state
 			WHEN 'completed' THEN nullif($2::bigint, 0) WHEN 'failed' THEN nullif($3::bigint, 0) ELSE nullif($4::bigint, 0) END * interval '1 microsecond'
 		AND ` + mayGo + `
+	ORDER BY h.created_at
 	LIMIT nullif($5::bigint, 0)
 	FOR UPDATE OF h SKIP LOCKED
 ), ` + dropOld
 
-// mayGo is false for what retention protects: migrations, members of open flows,
+// mayGo is false for what retention protects: migrations, approvals, members of open flows,
 // and of each ordered operation its newest row and its effective one. Index:
 // sequencer_history_newest.
-const mayGo = `h.kind <> 'migration'
+const mayGo = `h.kind NOT IN ('migration', 'approval')
 		AND NOT EXISTS (SELECT FROM sequencer_flows f WHERE f.id = h.flow_id AND f.finished_at IS NULL)
 		AND (h.kind <> 'ordered' OR (
 			EXISTS (
@@ -207,6 +209,7 @@ func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) 
 	var n int64
 	err := s.alone(ctx, "prune", r.Now, func(ctx context.Context, q *session) (err error) {
 		q.queue(pruneLimitsSQL, at(q.now))
+		q.queue(freeOverdueSQL, at(q.now))
 		n, err = q.exec(ctx, pruneSQL, at(q.now), r.Completed.Microseconds(), r.Failed.Microseconds(), r.Others.Microseconds(), r.Limit)
 		return err
 	})

@@ -7,7 +7,8 @@ import (
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// Each replaces the bytes of rows of either part that are still as they were read.
+// Each replaces the bytes of rows of either part, or of flows, that are still as they
+// were read.
 // Index: primary keys. Lock: the rows. A row that moves between the parts meanwhile
 // is found in neither, and left alone.
 const (
@@ -26,6 +27,10 @@ WITH c AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bytea[
 live AS (UPDATE sequencer_live l SET result = c.new FROM c WHERE l.id = c.id AND l.result = c.old RETURNING 1),
 past AS (UPDATE sequencer_history l SET result = c.new FROM c WHERE l.id = c.id AND l.result = c.old RETURNING 1)
 SELECT (SELECT count(*) FROM live) + (SELECT count(*) FROM past)`
+	resealCallbacksSQL = `
+WITH c AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS c (id, old, new)),
+done AS (UPDATE sequencer_flows f SET callbacks = c.new FROM c WHERE f.id = c.id AND f.callbacks = c.old RETURNING 1)
+SELECT count(*) FROM done`
 )
 
 // Reseal implements [storage.Operator].
@@ -40,6 +45,7 @@ func (s *Store) Reseal(ctx context.Context, r storage.ResealRequest) (int, error
 		for field, changes := range byField {
 			sql := map[storage.Field]string{
 				storage.FieldInput: resealInputSQL, storage.FieldCheckpoint: resealCheckpointSQL, storage.FieldResult: resealResultSQL,
+				storage.FieldCallbacks: resealCallbacksSQL,
 			}[field]
 			if sql == "" {
 				return fmt.Errorf("a row has no field %q", field)

@@ -22,6 +22,9 @@ const allColumns = claimedColumns + `,
 	l.state, l.worker_id, l.finished_at, l.delay_us, l.retry_for_us, l.unique_for_us, l.waits,
 	l.for_now, l.parked, l.reason, l.environment, l.unique_key, l.done, l.total, l.last_error, l.error_group, l.undo_error`
 
+// leanColumns is what a plan looks at.
+const leanColumns = `l.id, l.name, l.kind, l.state, l.for_now, l.created_at, l.finished_at, l.checksum`
+
 // executionRow receives rows, one after the other, in the columns above.
 type executionRow struct {
 	e storage.Execution
@@ -77,6 +80,23 @@ func scanAll(list *[]storage.Execution) func(scanner) error {
 			return err
 		}
 		*list = append(*list, row.execution())
+		return nil
+	}
+}
+
+// scanLean appends what a plan looks at to list.
+func scanLean(list *[]storage.Effective) func(scanner) error {
+	var e storage.Effective
+	var finished pgtype.Timestamptz
+	dest := []any{
+		idScan{&e.ID}, (*word)(&e.Name), (*word)(&e.Kind), (*word)(&e.State), &e.ForNow, &e.CreatedAt, &finished, (*word)(&e.Checksum),
+	}
+	return func(from scanner) error {
+		if err := from.Scan(dest...); err != nil {
+			return err
+		}
+		e.CreatedAt, e.FinishedAt = e.CreatedAt.UTC(), instant(finished)
+		*list = append(*list, e)
 		return nil
 	}
 }
@@ -141,7 +161,8 @@ func (w *word) Scan(src any) error {
 const flowColumns = `
 	f.id, f.kind, f.name, f.method, f.policy, f.phase, f.state, f.reason, f.actor, f.host, f.build, f.options,
 	f.worker_id, f.stop_state, f.created_at, f.finished_at, f.total, f.completed, f.failed, f.failed_allowed,
-	f.skipped, f.cancelled, f.interrupted, f.undo_total, f.undo_completed, f.undo_failed`
+	f.skipped, f.cancelled, f.interrupted, f.undo_total, f.undo_completed, f.undo_failed,
+	f.parent_id, f.root_id, f.generation, f.roles, f.fired, f.callbacks_open, f.failed_id, f.last_id, f.stop_for_now`
 
 func scanFlow(r scanner) (storage.Flow, error) {
 	var f storage.Flow
@@ -151,7 +172,9 @@ func scanFlow(r scanner) (storage.Flow, error) {
 	var finishedAt pgtype.Timestamptz
 	err := r.Scan(idScan{&f.ID}, &kind, &name, &f.Method, &policy, &phase, &state, &reason, &actor, &host, &build, &f.Options,
 		idScan{&f.WorkerID}, &stopState, &f.CreatedAt, &finishedAt, &f.Total, &f.Completed, &f.Failed, &f.FailedAllowed,
-		&f.Skipped, &f.Cancelled, &f.Interrupted, &f.UndoTotal, &f.UndoCompleted, &f.UndoFailed)
+		&f.Skipped, &f.Cancelled, &f.Interrupted, &f.UndoTotal, &f.UndoCompleted, &f.UndoFailed,
+		idScan{&f.ParentID}, idScan{&f.RootID}, &f.Generation, (*int)(&f.Roles), (*int)(&f.Fired), &f.CallbacksOpen,
+		idScan{&f.FailedID}, idScan{&f.LastID}, &f.StopForNow)
 	f.Kind, f.Policy, f.Phase = storage.FlowKind(kind), storage.FlowPolicy(policy), storage.FlowPhase(phase)
 	f.State, f.StopState = storage.State(state), storage.State(stopState.String)
 	f.Name, f.Reason, f.Actor, f.Host, f.Build = name.String, reason.String, actor.String, host.String, build.Int64

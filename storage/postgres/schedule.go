@@ -62,8 +62,8 @@ func (e *enqueuing) fire(ctx context.Context) (refused bool, err error) {
 	if len(rows) > 0 {
 		first = rows[0].ID
 	}
-	if e.request.Flow != nil {
-		flow = e.request.Flow.ID
+	if len(e.request.Flows) > 0 {
+		flow = e.request.Flows[0].ID
 	}
 	ids := make([]storage.ID, len(rows))
 	for i := range rows {

@@ -13,7 +13,7 @@ import (
 )
 
 // schemaVersion is what this binary wants: the number of the last file in schema/.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // schemaFiles hold one step each, in the order of their numbers. A step also
 // writes sequencer_meta. Steps that were released are never changed.

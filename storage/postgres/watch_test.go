@@ -111,7 +111,7 @@ func TestSetupUpgradesALedgerOfSchema1(t *testing.T) { // S4.10
 	s := connect(t, url)
 	for range 2 {
 		found, err := s.Setup(t.Context())
-		if want := (storage.Schema{Version: 2, OldestCompatible: 1, Want: 2}); err != nil || found != want {
+		if want := (storage.Schema{Version: 3, OldestCompatible: 3, Want: 3}); err != nil || found != want {
 			t.Fatalf("Setup: %+v, %v; want %+v", found, err, want)
 		}
 	}

@@ -83,10 +83,10 @@ func enqueueMany(b *testing.B, s *redis.Store, n int) {
 
 func enqueueLine(b *testing.B, s *redis.Store, queue string, n int) {
 	b.Helper()
-	r := storage.EnqueueRequest{Flow: &storage.Flow{ID: storage.NewID(), Kind: storage.FlowRun, Policy: storage.PolicyStop}}
+	r := storage.EnqueueRequest{Flows: []storage.Flow{{ID: storage.NewID(), Kind: storage.FlowRun, Policy: storage.PolicyStop}}}
 	for i := range n {
 		e := job(queue)
-		e.FlowID, e.Position = r.Flow.ID, i
+		e.FlowID, e.Position = r.Flows[0].ID, i
 		if i > 0 {
 			r.Edges = append(r.Edges, storage.Edge{From: r.Executions[i-1].ID, To: e.ID, Needs: true})
 		}

@@ -13,24 +13,17 @@ import (
 // Enqueue implements [storage.Queue]. Rows that belong to no flow take one script;
 // everything else is decided here, see unit.
 func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.Enqueued, error) {
+	if err := checked(r.Executions); err != nil {
+		return storage.Enqueued{}, explained("enqueue", err)
+	}
+	if plain(&r) && shared(&r) {
+		return s.enqueueShared(ctx, r.Executions)
+	}
 	var done storage.Enqueued
 	err := s.guarded(ctx, "enqueue", func(ctx context.Context) (err error) {
-		if err := checked(r.Executions); err != nil {
-			return err
-		}
 		if !plain(&r) {
 			done, err = s.enqueueInFlow(ctx, r)
 			return err
-		}
-		if shared(&r) {
-			if len(r.Executions) == 0 {
-				return nil
-			}
-			done.Receipts = make([]storage.Receipt, len(r.Executions))
-			for i := range r.Executions {
-				done.Receipts[i].ID = r.Executions[i].ID
-			}
-			return s.gather.Enqueue(ctx, r.Executions)
 		}
 		var again bool
 		if again, done, err = s.enqueuePlain(ctx, &r); again {
@@ -44,22 +37,40 @@ func (s *Store) Enqueue(ctx context.Context, r storage.EnqueueRequest) (storage.
 	return done, nil
 }
 
+// enqueueShared lets rows travel with those of others. What guards a call surrounds
+// the one that they share.
+func (s *Store) enqueueShared(ctx context.Context, rows []storage.Execution) (storage.Enqueued, error) {
+	if err := s.gather.Enqueue(ctx, rows); err != nil {
+		return storage.Enqueued{}, explained("enqueue", err)
+	}
+	done := storage.Enqueued{Receipts: make([]storage.Receipt, len(rows))}
+	for i := range rows {
+		done.Receipts[i].ID = rows[i].ID
+	}
+	return done, nil
+}
+
 // checked returns an error unless every row has a name and an id of its own.
 func checked(rows []storage.Execution) error {
-	ids := make(map[storage.ID]bool, len(rows))
+	var ids map[storage.ID]bool
+	if len(rows) > 1 {
+		ids = make(map[storage.ID]bool, len(rows))
+	}
 	for i := range rows {
 		e := &rows[i]
 		if e.ID.IsZero() || e.Name == "" || ids[e.ID] {
 			return fmt.Errorf("%q: an execution needs a name and an id of its own", e.Name)
 		}
-		ids[e.ID] = true
+		if ids != nil {
+			ids[e.ID] = true
+		}
 	}
 	return nil
 }
 
 // plain reports a request that one script can serve.
 func plain(r *storage.EnqueueRequest) bool {
-	if r.Flow != nil || r.Tick != nil || len(r.Edges) > 0 {
+	if len(r.Flows) > 0 || !r.Into.IsZero() || r.Tick != nil || r.Audit != nil || len(r.Edges) > 0 {
 		return false
 	}
 	for i := range r.Executions {
@@ -100,6 +111,11 @@ func (s *Store) writePlain(ctx context.Context, rows []storage.Execution, _ []in
 // there already.
 func (s *Store) enqueuePlain(ctx context.Context, r *storage.EnqueueRequest) (again bool, done storage.Enqueued, err error) {
 	p := packing{}
+	size := 0
+	for i := range r.Executions {
+		size += packedRoom + len(r.Executions[i].Input)
+	}
+	p.rows = make([]byte, 0, size)
 	for i := range r.Executions {
 		p.add(&r.Executions[i])
 	}
@@ -145,6 +161,9 @@ func idOf(s string) (id storage.ID) {
 	copy(id[:], s)
 	return id
 }
+
+// packedRoom is what a row takes without its input, as a guess of how much room to make.
+const packedRoom = 192
 
 // packing encodes rows for lua/enqueue.lua.
 type packing struct {

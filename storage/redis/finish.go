@@ -54,6 +54,7 @@ func (f *finishing) pack(ctx context.Context, s *Store) (simple bool, _ error) {
 	if err != nil {
 		return false, err
 	}
+	f.outcomes = make([]byte, 0, roomFor(f.request.Outcomes))
 	seen := make(map[storage.ID]bool, len(f.request.Outcomes))
 	for i := range f.request.Outcomes {
 		o := &f.request.Outcomes[i]
@@ -61,7 +62,7 @@ func (f *finishing) pack(ctx context.Context, s *Store) (simple bool, _ error) {
 		if read[o.ID] != nil {
 			of = read[o.ID]
 		}
-		if seen[o.ID] || !storage.Running.CanBecome(o.State) || o.Rewind || of != nil && asksRules(o, of) {
+		if seen[o.ID] || !storage.Running.CanBecome(o.State) || o.Rewind || of != nil && asksRules(o, of) || asksUnit(f.request, o) {
 			return false, nil
 		}
 		seen[o.ID] = true
@@ -76,12 +77,26 @@ func (f *finishing) pack(ctx context.Context, s *Store) (simple bool, _ error) {
 	return true, nil
 }
 
+// roomFor is about how many bytes outcomes take, so that they are not moved while they
+// are encoded.
+func roomFor(outcomes []storage.Outcome) int {
+	n := 0
+	for i := range outcomes {
+		n += 64 + len(outcomes[i].Result)
+		if h := outcomes[i].Hook; h != nil {
+			n += 192 + len(h.Input) + len(h.Policy)
+		}
+	}
+	return n
+}
+
 // asksRules reports an outcome that may do more to a flow than let it go on.
 func asksRules(o *storage.Outcome, of *storage.Execution) bool {
-	if of.FlowID.IsZero() && of.Undoes.IsZero() {
+	if of.FlowID.IsZero() && of.Undoes.IsZero() || of.Kind == storage.Hook {
 		return false
 	}
-	return o.State != storage.Pending && (o.State != storage.Completed || of.Kind == storage.Undo || !of.Undoes.IsZero())
+	plain := of.Kind != storage.Undo && of.Kind != storage.Nested && of.Kind != storage.KindCallback && of.Undoes.IsZero()
+	return o.State != storage.Pending && (o.State != storage.Completed || !plain || len(o.Added()) > 0)
 }
 
 // unread reads the rows that did not come with their outcomes.
@@ -150,7 +165,12 @@ func (f *finishing) add(o *storage.Outcome, of *storage.Execution) {
 	if o.Reason != "" || o.Env != "" {
 		part('r', append(appendText(nil, o.Reason), o.Env...))
 	}
-	if o.Failure != nil {
+	if o.Hook != nil && o.State.Over() {
+		part('h', f.appendHook(nil, o.Hook))
+	}
+	if o.Drops() {
+		part('x', appendDrop(nil, o))
+	} else if o.Failure != nil {
 		part('e', append(appendText(nil, shortened(o.Failure.Message)), o.Failure.Group...))
 		part('a', appendFailure(nil, o.Failure))
 	}
@@ -178,7 +198,7 @@ func lane(e *storage.Execution) string {
 // stat numbers what the outcome adds to, 0 for nothing.
 func (f *finishing) stat(o *storage.Outcome, of *storage.Execution) uint32 {
 	s := statisticOf(o, of)
-	if s == (statistic{}) {
+	if s == "" {
 		return 0
 	}
 	if n, known := f.numbers[s]; known {
@@ -187,25 +207,35 @@ func (f *finishing) stat(o *storage.Outcome, of *storage.Execution) uint32 {
 	if f.numbers == nil {
 		f.numbers = map[statistic]uint32{}
 	}
-	f.numbers[s] = f.stats.number(s.String())
+	f.numbers[s] = f.stats.number(string(s))
 	return f.numbers[s]
 }
 
-// statistic is what an outcome adds to.
-type statistic struct{ queue, name, ending string }
+// statistic is what an outcome adds to: the fields of a minute, each followed by
+// endOfField. Outcomes that add to the same ones are summed together.
+type statistic string
 
-func (s statistic) String() string { return s.queue + "\x00" + s.name + "\x00" + s.ending }
+// endOfField is in no name.
+const endOfField = "\x01"
+
+func (s statistic) fields() []string {
+	return strings.Split(strings.TrimSuffix(string(s), endOfField), endOfField)
+}
 
 // statisticOf returns none for a delivery that cost no attempt: it is no retry.
 func statisticOf(o *storage.Outcome, of *storage.Execution) statistic {
-	s := statistic{storage.StatQueue(of.Kind, of.Queue), of.Name, string(o.State)}
+	ending := string(o.State)
 	if o.State == storage.Pending {
-		s.ending = "retried"
+		if o.Excuse {
+			return ""
+		}
+		ending = "retried"
 	}
-	if s.queue == "" || o.State == storage.Pending && o.Excuse {
-		return statistic{}
+	var b strings.Builder
+	for queue := range storage.CountedUnder(of.Kind, of.Queue, o) {
+		b.WriteString(queue + "\x00" + of.Name + "\x00" + ending + endOfField)
 	}
-	return s
+	return statistic(b.String())
 }
 
 // appendFailure encodes an attempt, but for what the script puts in front of it.
@@ -217,7 +247,7 @@ func appendFailure(b []byte, f *storage.Failure) []byte {
 }
 
 // run sends the request. rules means that nothing was written, because a flow may be
-// over.
+// over, or somebody asked an execution to stop.
 func (f *finishing) run(ctx context.Context, s *Store, done *storage.Finished) (rules bool, _ error) {
 	r := f.request
 	claim, sc := []byte(nil), &finishScript
@@ -248,6 +278,9 @@ func (f *finishing) run(ctx context.Context, s *Store, done *storage.Finished) (
 	}
 	for _, queue := range rest[2:] {
 		f.arrivals.In(text(queue))
+	}
+	if r.Claim != nil && len(done.Claimed.Executions) < r.Claim.Limit {
+		f.arrivals.Taken(r.Claim.Queues...)
 	}
 	s.watchers.Tell(&f.arrivals)
 	return false, err

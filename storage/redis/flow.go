@@ -20,10 +20,13 @@ import (
 // or its edges raises its version, which is what a unit checks.
 type flow struct {
 	storage.Flow
-	there bool // it was in the ledger when it was read
-	edges map[storage.ID][]storage.Edge
-	fresh map[storage.ID]bool // whose edges are this unit's
-	saved bool
+	there     bool // it was in the ledger when it was read
+	opened    bool // by this unit
+	saved     bool
+	leaving   edges   // from its members
+	entering  edges   // to its members, from those of the flows around it
+	callbacks *[]byte // as [storage.EncodeCallbacks] makes them, once they are known
+	resealed  bool
 }
 
 // fixedFlow is what of a flow never changes.
@@ -36,6 +39,9 @@ type fixedFlow struct {
 	Host    string             `json:",omitempty"`
 	Build   int64              `json:",omitempty"`
 	Options []byte             `json:",omitempty"`
+
+	ParentID storage.ID `json:",omitzero"`
+	RootID   storage.ID `json:",omitzero"` // left out where it is the flow itself
 }
 
 // flowCounters are the counters of a flow and the fields that keep them.
@@ -44,6 +50,7 @@ func flowCounters(f *storage.Flow) map[string]*int {
 		"total": &f.Total, "completed": &f.Completed, "failed": &f.Failed, "allowed": &f.FailedAllowed,
 		"skipped": &f.Skipped, "cancelled": &f.Cancelled, "interrupted": &f.Interrupted,
 		"undos": &f.UndoTotal, "undone": &f.UndoCompleted, "undofailed": &f.UndoFailed,
+		"generation": &f.Generation, "roles": (*int)(&f.Roles), "fired": (*int)(&f.Fired), "callbacks": &f.CallbacksOpen,
 	}
 }
 
@@ -60,13 +67,18 @@ func flowOf(id storage.ID, fields map[string]string) (storage.Flow, bool, error)
 	}
 	f := storage.Flow{
 		ID: id, Kind: fixed.Kind, Name: fixed.Name, Method: fixed.Method, Policy: fixed.Policy, Actor: fixed.Actor,
-		Host: fixed.Host, Build: fixed.Build, Options: fixed.Options,
+		Host: fixed.Host, Build: fixed.Build, Options: fixed.Options, ParentID: fixed.ParentID, RootID: fixed.RootID,
 		Phase: storage.FlowPhase(fields["phase"]), State: storage.State(fields["state"]), Reason: fields["reason"],
-		StopState: storage.State(fields["stop"]), WorkerID: idOf(fields["worker"]),
+		StopState: storage.State(fields["stop"]), StopForNow: fields["stopfornow"] == "1", WorkerID: idOf(fields["worker"]),
+		FailedID: idOf(fields["failedid"]), LastID: idOf(fields["lastid"]),
 		CreatedAt: instantOf(fields["created"]), FinishedAt: instantOf(fields["finished"]),
 	}
 	for field, n := range flowCounters(&f) {
 		*n, _ = strconv.Atoi(fields[field])
+	}
+	f.Generation = max(f.Generation, 1) // schema 1 did not count them
+	if f.RootID.IsZero() {
+		f.RootID = id
 	}
 	return f, true, nil
 }
@@ -96,7 +108,10 @@ func (u *unit) readFlows(ctx context.Context, ids ...storage.ID) error {
 		if err != nil {
 			return err
 		}
-		u.flows[id] = &flow{Flow: read, there: there, edges: map[storage.ID][]storage.Edge{}, fresh: map[storage.ID]bool{}}
+		u.flows[id] = &flow{
+			Flow: read, there: there,
+			leaving: edges{key: "g:" + string(id[:])}, entering: edges{key: "h:" + string(id[:])},
+		}
 		version, versioned := answer.Val()["version"]
 		u.check("HGET", u.s.key(flowKey(id)), "version", version, versioned)
 	}
@@ -127,12 +142,21 @@ func (u *unit) writeFlows() error {
 			continue
 		}
 		key := u.s.key(flowKey(id))
-		fixed, err := json.Marshal(fixedFlow{f.Kind, f.Name, f.Method, f.Policy, f.Actor, f.Host, f.Build, f.Options})
+		fixed := fixedFlow{f.Kind, f.Name, f.Method, f.Policy, f.Actor, f.Host, f.Build, f.Options, f.ParentID, f.RootID}
+		if fixed.RootID == id {
+			fixed.RootID = storage.ID{}
+		}
+		described, err := json.Marshal(fixed)
 		if err != nil {
 			return err
 		}
-		u.commands.add("HSET", key, "fixed", fixed, "phase", string(f.Phase), "state", string(f.State), "reason", f.Reason,
-			"stop", string(f.StopState), "worker", f.WorkerID[:], "created", micro(f.CreatedAt), "finished", micro(f.FinishedAt))
+		forNow := 0
+		if f.StopForNow {
+			forNow = 1
+		}
+		u.commands.add("HSET", key, "fixed", described, "phase", string(f.Phase), "state", string(f.State), "reason", f.Reason,
+			"stop", string(f.StopState), "stopfornow", forNow, "worker", f.WorkerID[:], "failedid", f.FailedID[:], "lastid", f.LastID[:],
+			"created", micro(f.CreatedAt), "finished", micro(f.FinishedAt))
 		for field, n := range flowCounters(&f.Flow) {
 			u.commands.add("HSET", key, field, *n)
 		}
@@ -143,64 +167,17 @@ func (u *unit) writeFlows() error {
 		} else {
 			u.commands.add("SADD", u.s.key("openflows"), string(id[:]))
 		}
-		for from := range f.fresh {
-			if edges := f.edges[from]; len(edges) > 0 {
-				u.commands.add("HSET", u.s.key("g:"+string(id[:])), string(from[:]), appendEdges(nil, edges))
-			} else {
-				u.commands.add("HDEL", u.s.key("g:"+string(id[:])), string(from[:]))
-			}
+		if f.opened && !f.ParentID.IsZero() {
+			u.commands.add("HSET", u.s.key("nested"), string(f.ParentID[:]), string(id[:]))
+			u.commands.add("SADD", u.s.key("nest:"+string(f.RootID[:])), string(id[:]))
 		}
+		if f.opened && len(*f.callbacks) > 0 || f.resealed {
+			u.commands.add("HSET", u.s.key("callbacks"), string(id[:]), *f.callbacks)
+		}
+		u.writeEdges(&f.leaving)
+		u.writeEdges(&f.entering)
 	}
 	return nil
-}
-
-func appendEdges(b []byte, edges []storage.Edge) []byte {
-	for _, e := range edges {
-		b = append(b, e.To[:]...)
-		if e.Needs {
-			b = append(b, 1)
-		} else {
-			b = append(b, 0)
-		}
-	}
-	return b
-}
-
-func edgesOf(from storage.ID, packed string) []storage.Edge {
-	var edges []storage.Edge
-	for ; len(packed) >= 17; packed = packed[17:] {
-		edges = append(edges, storage.Edge{From: from, To: idOf(packed), Needs: packed[16] == 1})
-	}
-	return edges
-}
-
-// readEdges reads the edges that leave from rows of a flow, if they are not read yet.
-func (u *unit) readEdges(ctx context.Context, f *flow, from []storage.ID) error {
-	var missing []string
-	for _, id := range from {
-		if _, read := f.edges[id]; !read {
-			missing = append(missing, string(id[:]))
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	values, err := u.s.client.HMGet(ctx, u.s.key("g:"+string(f.ID[:])), missing...).Result()
-	if err != nil {
-		return err
-	}
-	for i, value := range values {
-		id := idOf(missing[i])
-		f.edges[id] = edgesOf(id, text(value))
-	}
-	return nil
-}
-
-// addEdge adds an edge from a row that this unit inserts.
-func (u *unit) addEdge(f *flow, e storage.Edge) {
-	f.edges[e.From] = append(f.edges[e.From], e)
-	f.fresh[e.From] = true
-	u.saveFlow(f)
 }
 
 // outOf returns the edges that leave one of the rows and lead to a pending one.
@@ -214,7 +191,7 @@ func (u *unit) outOf(ctx context.Context, from []storage.ID) ([]storage.Edge, er
 			byFlow[r.FlowID] = append(byFlow[r.FlowID], id)
 		}
 	}
-	var edges []storage.Edge
+	var found []storage.Edge
 	for id, rows := range byFlow {
 		f, err := u.flow(ctx, id)
 		if err != nil {
@@ -223,46 +200,66 @@ func (u *unit) outOf(ctx context.Context, from []storage.ID) ([]storage.Edge, er
 		if f == nil {
 			continue
 		}
-		if err := u.readEdges(ctx, f, rows); err != nil {
+		if err := u.readEdges(ctx, &f.leaving, rows); err != nil {
 			return nil, err
 		}
 		for _, row := range rows {
-			edges = append(edges, f.edges[row]...)
+			for _, e := range f.leaving.of[row] {
+				found = append(found, e.Edge)
+			}
 		}
 	}
-	to := make([]storage.ID, len(edges))
-	for i, e := range edges {
+	to := make([]storage.ID, len(found))
+	for i, e := range found {
 		to[i] = e.To
 	}
 	if err := u.read(ctx, to...); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(edges, func(e storage.Edge) bool {
+	return slices.DeleteFunc(found, func(e storage.Edge) bool {
 		r := u.rows[e.To].now
 		return r == nil || r.State != storage.Pending
 	}), nil
 }
 
-var _ settle.Rows = (*unit)(nil)
+var (
+	_ settle.Rows     = (*unit)(nil)
+	_ settle.Surveyor = (*unit)(nil)
+)
 
 // LockFlows implements [settle.Rows]. The lock is the check of their versions.
 func (u *unit) LockFlows(ctx context.Context, ids []storage.ID) ([]storage.Flow, error) {
 	if err := u.readFlows(ctx, ids...); err != nil {
 		return nil, err
 	}
+	all := slices.Clone(ids)
+	for _, id := range ids {
+		if f := u.flowRead(id); f != nil {
+			all = append(all, f.RootID)
+		}
+	}
+	if err := u.readFlows(ctx, all...); err != nil {
+		return nil, err
+	}
+	return u.locked(all), nil
+}
+
+// locked returns flows that are read, each once, in the order of their ids.
+func (u *unit) locked(ids []storage.ID) []storage.Flow {
 	var flows []storage.Flow
-	for _, id := range slices.SortedFunc(slices.Values(ids), compareIDs) {
-		if f := u.flows[id]; f != nil && f.there {
+	for _, id := range slices.Compact(slices.SortedFunc(slices.Values(ids), compareIDs)) {
+		if f := u.flowRead(id); f != nil {
 			flows = append(flows, f.Flow)
 		}
 	}
-	return flows, nil
+	return flows
 }
 
 func compareIDs(a, b storage.ID) int { return bytes.Compare(a[:], b[:]) }
 
 // SaveFlow implements [settle.Rows].
 func (u *unit) SaveFlow(_ context.Context, f storage.Flow) error {
+	f.Callbacks = nil // they stand apart
 	u.flows[f.ID].Flow = f
 	u.saveFlow(u.flows[f.ID])
 	return nil
@@ -284,10 +281,43 @@ func (u *unit) Release(ctx context.Context, _ time.Time, from []storage.ID, need
 	return err
 }
 
-// Needing implements [settle.Rows].
-func (u *unit) Needing(ctx context.Context, from []storage.ID) ([]storage.Edge, error) {
+// Leaving implements [settle.Rows].
+func (u *unit) Leaving(ctx context.Context, from []storage.ID) ([]settle.Behind, error) {
 	edges, err := u.outOf(ctx, from)
-	return slices.DeleteFunc(edges, func(e storage.Edge) bool { return !e.Needs }), err
+	behind := make([]settle.Behind, len(edges))
+	for i, e := range edges {
+		behind[i] = settle.Behind{Edge: e, Kind: u.rows[e.To].now.Kind}
+	}
+	return behind, err
+}
+
+// Blocked implements [settle.Surveyor].
+func (u *unit) Blocked(ctx context.Context, flow storage.ID) ([]settle.Behind, error) {
+	f, err := u.flow(ctx, flow)
+	if err != nil || f == nil {
+		return nil, err
+	}
+	if err := u.allEdges(ctx, &f.leaving); err != nil {
+		return nil, err
+	}
+	var to []storage.ID
+	for _, list := range f.leaving.of {
+		for _, e := range list {
+			to = append(to, e.To)
+		}
+	}
+	if err := u.read(ctx, to...); err != nil {
+		return nil, err
+	}
+	var blocked []settle.Behind
+	for _, list := range f.leaving.of {
+		for _, e := range list {
+			if r := u.rows[e.To].now; r != nil && r.FlowID == flow && r.State == storage.Pending && r.Waits > 0 {
+				blocked = append(blocked, settle.Behind{Edge: e.Edge, Kind: r.Kind, Name: r.Name})
+			}
+		}
+	}
+	return blocked, nil
 }
 
 // Cancel implements [settle.Rows].
@@ -302,7 +332,7 @@ func (u *unit) Cancel(ctx context.Context, _ time.Time, members []settle.Cancell
 	var ended []settle.Ending
 	for _, m := range members {
 		if r := u.rows[m.ID].now; r != nil && r.State == storage.Pending {
-			u.cancelRow(r, m.Reason)
+			u.cancelRow(r, m.Reason, m.ForNow)
 			ended = append(ended, ending(r))
 		}
 	}
@@ -310,8 +340,12 @@ func (u *unit) Cancel(ctx context.Context, _ time.Time, members []settle.Cancell
 }
 
 // cancelRow ends a pending row.
-func (u *unit) cancelRow(r *row, reason string) {
-	r.State, r.Reason, r.FinishedAt, r.Parked, r.stop = storage.Cancelled, reason, u.now, false, false
+func (u *unit) cancelRow(r *row, reason string, forNow bool) {
+	u.endRow(r, settle.Nested{State: storage.Cancelled, Reason: reason, ForNow: forNow})
+}
+
+func (u *unit) endRow(r *row, end settle.Nested) {
+	r.State, r.Reason, r.ForNow, r.FinishedAt, r.Parked, r.stop = end.State, end.Reason, end.ForNow, u.now, false, false
 }
 
 // members reads all members of a flow that is read, by position. Those that this
@@ -339,12 +373,12 @@ func (u *unit) members(ctx context.Context, flow storage.ID) ([]*row, error) {
 }
 
 // CancelPending implements [settle.Rows].
-func (u *unit) CancelPending(ctx context.Context, _ time.Time, flow storage.ID, reason string) ([]settle.Ending, error) {
+func (u *unit) CancelPending(ctx context.Context, _ time.Time, flow storage.ID, reason string, forNow bool) ([]settle.Ending, error) {
 	members, err := u.members(ctx, flow)
 	var ended []settle.Ending
 	for _, r := range members {
-		if r.Kind != storage.Undo && r.State == storage.Pending {
-			u.cancelRow(r, reason)
+		if r.Kind != storage.Undo && r.Kind != storage.Nested && r.Kind != storage.KindCallback && r.State == storage.Pending {
+			u.cancelRow(r, reason, forNow)
 			ended = append(ended, ending(r))
 		}
 	}
@@ -356,7 +390,7 @@ func (u *unit) Undoable(ctx context.Context, flow storage.ID) ([]storage.Executi
 	members, err := u.members(ctx, flow)
 	var found []storage.Execution
 	for _, r := range members {
-		if r.Kind != storage.Undo && r.Undoable && r.State == storage.Completed {
+		if r.Kind != storage.Undo && r.Kind != storage.KindCallback && r.Undoable && r.State == storage.Completed {
 			found = append(found, r.Execution)
 		}
 	}
@@ -368,30 +402,64 @@ func (u *unit) Undoable(ctx context.Context, flow storage.ID) ([]storage.Executi
 
 // Insert implements [settle.Rows]. A row whose unique key another live row holds
 // goes in without it: a step that must happen now cannot wait for a stranger.
-func (u *unit) Insert(ctx context.Context, _ time.Time, members []storage.Execution, edges []storage.Edge) error {
-	added := map[storage.ID]*row{}
-	if err := u.readHolders(ctx, members); err != nil {
+func (u *unit) Insert(ctx context.Context, _ time.Time, add settle.Insertion) error {
+	if err := u.openFlows(ctx, add.Flows); err != nil {
 		return err
 	}
-	for i := range members {
-		e := &members[i]
-		there, err := u.get(ctx, e.ID)
-		if err != nil {
-			return err
-		}
-		if there != nil {
+	ids := make([]storage.ID, len(add.Members))
+	for i := range add.Members {
+		ids[i] = add.Members[i].ID
+	}
+	if err := u.read(ctx, ids...); err != nil {
+		return err
+	}
+	if err := u.readHolders(ctx, add.Members); err != nil {
+		return err
+	}
+	for i := range add.Members {
+		e := &add.Members[i]
+		if u.rows[e.ID].now != nil {
 			continue
 		}
 		r := u.newRow(e)
 		if u.holder(&r.Execution) != nil {
 			r.UniqueKey = ""
 		}
-		added[e.ID] = r
+		if r.Waits = add.Waits[e.ID]; r.Waits > 0 {
+			r.DueAt, r.DeadlineAt = time.Time{}, time.Time{}
+		}
 		if err := u.insert(ctx, r); err != nil {
 			return err
 		}
 	}
-	return u.join(ctx, edges, added)
+	for _, e := range add.Edges {
+		if err := u.addEdge(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openFlows writes flows that begin.
+func (u *unit) openFlows(ctx context.Context, flows []storage.Flow) error {
+	ids := make([]storage.ID, len(flows))
+	for i := range flows {
+		ids[i] = flows[i].ID
+	}
+	if err := u.readFlows(ctx, ids...); err != nil {
+		return err
+	}
+	for i := range flows {
+		callbacks, err := storage.EncodeCallbacks(flows[i].Callbacks)
+		if err != nil {
+			return err
+		}
+		f := u.flows[flows[i].ID]
+		f.Flow, f.there, f.opened, f.callbacks = flows[i], true, true, &callbacks
+		f.Callbacks = nil
+		u.saveFlow(f)
+	}
+	return nil
 }
 
 // MarkUndone implements [settle.Rows].
@@ -419,7 +487,7 @@ func ending(r *row) settle.Ending {
 		message = r.Reason
 	}
 	return settle.Ending{
-		ID: r.ID, FlowID: r.FlowID, Name: r.Name, Kind: r.Kind, State: r.State, ForNow: r.ForNow,
+		ID: r.ID, FlowID: r.FlowID, Name: r.Name, Kind: r.Kind, Method: r.Method, State: r.State, ForNow: r.ForNow,
 		AllowedToFail: r.AllowedToFail, Undoes: r.Undoes, Message: message,
 	}
 }
@@ -436,8 +504,11 @@ func (s *Store) StopFlow(ctx context.Context, r storage.StopFlowRequest) (storag
 			if f == nil {
 				return fmt.Errorf("flow %s: %w", r.ID, storage.ErrNotFound)
 			}
-			_, err = settle.Stop(ctx, u, u.now, r)
+			_, audited, err := settle.Stop(ctx, u, u.now, r)
 			stopped = u.flows[r.ID].Flow
+			if err == nil && audited {
+				u.addAudit(storage.AuditStopFlow, r.ID.String(), r.Actor, r.Reason, 1)
+			}
 			return err
 		})
 		return err

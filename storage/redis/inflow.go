@@ -3,16 +3,15 @@ package redis
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 	"github.com/gosequencer/sequencer/storage/internal/settle"
 )
 
-// enqueueInFlow serves a request that no script can: one with a flow, edges, or a
-// tick, and one that was written before.
+// enqueueInFlow serves a request that no script can: one with a flow, edges, a
+// tick, or an audit entry, and one that was written before.
 func (s *Store) enqueueInFlow(ctx context.Context, r storage.EnqueueRequest) (storage.Enqueued, error) {
 	var done storage.Enqueued
 	claimed, err := s.unit(ctx, r.Now, func(ctx context.Context, u *unit) (err error) {
@@ -43,48 +42,65 @@ func (u *unit) enqueue(ctx context.Context, r *storage.EnqueueRequest) ([]storag
 	if repeated {
 		return u.receiptsAgain(ctx, r.Executions)
 	}
-	if r.Flow != nil {
-		if err := u.openFlow(*r.Flow); err != nil {
-			return nil, err
-		}
-	}
-	if err := u.readHolders(ctx, r.Executions); err != nil {
-		return nil, err
-	}
-	receipts := make([]storage.Receipt, len(r.Executions))
-	added := map[storage.ID]*row{}
-	for i := range r.Executions {
-		e := &r.Executions[i]
-		receipts[i].ID = e.ID
-		if holder := u.holder(e); holder != nil {
-			if r.RefuseDuplicates {
-				return nil, &storage.DuplicateError{Name: e.Name, Key: e.UniqueKey, HolderID: holder.ID}
-			}
-			receipts[i].Duplicate, receipts[i].HolderID = true, holder.ID
-			continue
-		}
-		f, err := u.admitting(ctx, e)
+	var into *storage.Flow
+	if !r.Into.IsZero() {
+		f, err := settle.Admit(ctx, u, r.Into)
 		if err != nil {
 			return nil, err
 		}
-		added[e.ID] = u.newRow(e)
-		if err := u.insert(ctx, added[e.ID]); err != nil {
-			return nil, err
-		}
-		if f != nil {
-			f.expect(e.Kind)
-			u.saveFlow(f)
-		}
+		into = &f
 	}
-	if err := u.join(ctx, r.Edges, added); err != nil {
+	receipts, admitted, err := u.admit(ctx, r)
+	if err != nil {
 		return nil, err
 	}
-	if r.Flow != nil {
-		if f := u.flows[r.Flow.ID]; f.Open() == 0 && f.UndoOpen() == 0 {
-			f.State, f.FinishedAt = f.Verdict(), u.now
+	p, err := settle.Plan(u.now, r.Flows, admitted, r.Edges, into)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.Insert(ctx, u.now, p.Insertion); err != nil {
+		return nil, err
+	}
+	if n := len(admitted); r.Audit != nil && n > 0 {
+		u.addAudit(r.Audit.Action, r.Audit.Target, r.Audit.Actor, r.Audit.Reason, n)
+	}
+	if into != nil {
+		p.Grow(into)
+		if err := u.SaveFlow(ctx, *into); err != nil {
+			return nil, err
 		}
 	}
-	return receipts, nil
+	return receipts, settle.Opened(ctx, u, u.now, &p)
+}
+
+// admit leaves out the executions whose unique key is held.
+func (u *unit) admit(ctx context.Context, r *storage.EnqueueRequest) ([]storage.Receipt, []storage.Execution, error) {
+	if err := u.readHolders(ctx, r.Executions); err != nil {
+		return nil, nil, err
+	}
+	receipts := make([]storage.Receipt, len(r.Executions))
+	admitted := make([]storage.Execution, 0, len(r.Executions))
+	taken := map[string]storage.ID{}
+	for i := range r.Executions {
+		e := &r.Executions[i]
+		receipts[i].ID = e.ID
+		holder, held := taken[e.UniqueKey]
+		if h := u.holder(e); h != nil {
+			holder, held = h.ID, true
+		}
+		switch {
+		case held && r.RefuseDuplicates:
+			return nil, nil, &storage.DuplicateError{Name: e.Name, Key: e.UniqueKey, HolderID: holder}
+		case held:
+			receipts[i].Duplicate, receipts[i].HolderID = true, holder
+		default:
+			if e.UniqueKey != "" {
+				taken[e.UniqueKey] = e.ID
+			}
+			admitted = append(admitted, *e)
+		}
+	}
+	return receipts, admitted, nil
 }
 
 // refusedTick answers executions that a tick did not bring.
@@ -99,29 +115,21 @@ func refusedTick(executions []storage.Execution, last storage.ID) []storage.Rece
 // repeats reports whether the request was written before: one call wrote all of it
 // but the duplicates, so any part tells.
 func (u *unit) repeats(ctx context.Context, r *storage.EnqueueRequest) (bool, error) {
-	ids, flows := make([]storage.ID, len(r.Executions)), []storage.ID{}
+	ids, flows := make([]storage.ID, len(r.Executions)), make([]storage.ID, len(r.Flows))
 	for i := range r.Executions {
 		ids[i] = r.Executions[i].ID
-		flows = append(flows, r.Executions[i].FlowID)
 	}
-	if r.Flow != nil {
-		flows = append(flows, r.Flow.ID)
+	for i := range r.Flows {
+		flows[i] = r.Flows[i].ID
 	}
 	if err := u.readFlows(ctx, flows...); err != nil {
 		return false, err
 	}
-	if r.Flow != nil && !r.Flow.ID.IsZero() && u.flows[r.Flow.ID].there {
-		return true, u.read(ctx, ids...)
-	}
 	if err := u.read(ctx, ids...); err != nil {
 		return false, err
 	}
-	for _, id := range ids {
-		if u.rows[id].now != nil {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(flows, func(id storage.ID) bool { return u.flowRead(id) != nil }) ||
+		slices.ContainsFunc(ids, func(id storage.ID) bool { return u.rows[id].now != nil }), nil
 }
 
 // receiptsAgain answers a repeat. What was left out the first time is still a
@@ -139,70 +147,6 @@ func (u *unit) receiptsAgain(ctx context.Context, executions []storage.Execution
 		}
 	}
 	return receipts, nil
-}
-
-// admitting returns the open flow that the execution joins, nil when it joins none.
-func (u *unit) admitting(ctx context.Context, e *storage.Execution) (*flow, error) {
-	if e.FlowID.IsZero() {
-		return nil, nil
-	}
-	f, err := u.flow(ctx, e.FlowID)
-	switch {
-	case err != nil:
-		return nil, err
-	case f == nil:
-		return nil, fmt.Errorf("%q: flow %s: %w", e.Name, e.FlowID, storage.ErrNotFound)
-	case f.Over():
-		return nil, fmt.Errorf("%q: flow %s is over", e.Name, e.FlowID)
-	}
-	return f, nil
-}
-
-// openFlow writes a flow that expects no member yet.
-func (u *unit) openFlow(f storage.Flow) error {
-	if f.ID.IsZero() {
-		return errors.New("a flow needs an id")
-	}
-	fresh := u.flows[f.ID]
-	fresh.there = true
-	fresh.Flow = storage.Flow{
-		ID: f.ID, Kind: f.Kind, Name: f.Name, Method: f.Method, Policy: f.Policy, Reason: f.Reason, Actor: f.Actor,
-		Host: f.Host, Build: f.Build, Options: f.Options, WorkerID: f.WorkerID,
-		Phase: storage.PhaseForward, State: storage.Running, CreatedAt: u.now,
-	}
-	u.saveFlow(fresh)
-	return nil
-}
-
-// expect counts a member that joins.
-func (f *flow) expect(kind storage.Kind) {
-	if kind == storage.Undo {
-		f.UndoTotal++
-	} else {
-		f.Total++
-	}
-}
-
-// join adds edges between rows this unit inserts. One that touches a row which was
-// left out as a duplicate holds nobody up and goes with it.
-func (u *unit) join(ctx context.Context, edges []storage.Edge, added map[storage.ID]*row) error {
-	for _, e := range edges {
-		from, to := added[e.From], added[e.To]
-		if from == nil || to == nil {
-			continue
-		}
-		f, err := u.flow(ctx, to.FlowID)
-		if err != nil {
-			return err
-		}
-		if f == nil || from.FlowID != to.FlowID {
-			return fmt.Errorf("the edge from %s to %s is not inside one flow", from.Name, to.Name)
-		}
-		u.addEdge(f, e)
-		to.Waits++
-		to.DueAt, to.DeadlineAt = time.Time{}, time.Time{}
-	}
-	return nil
 }
 
 // newRow makes the row of an execution that is enqueued now.
@@ -279,7 +223,7 @@ func (s *Store) finishInFlow(ctx context.Context, r storage.FinishRequest) (stor
 			u.claim = &claim
 		}
 		var err error
-		if done.Applied, done.Flows, err = u.finish(ctx, &r); err != nil {
+		if done, err = u.finish(ctx, &r); err != nil {
 			return err
 		}
 		for i := range r.Outcomes {
@@ -296,15 +240,15 @@ func (s *Store) finishInFlow(ctx context.Context, r storage.FinishRequest) (stor
 	return done, err
 }
 
-func (u *unit) finish(ctx context.Context, r *storage.FinishRequest) (applied []bool, flows []storage.Flow, _ error) {
+func (u *unit) finish(ctx context.Context, r *storage.FinishRequest) (done storage.Finished, err error) {
 	ids := make([]storage.ID, len(r.Outcomes))
 	for i := range r.Outcomes {
 		ids[i] = r.Outcomes[i].ID
 	}
 	if err := u.read(ctx, ids...); err != nil {
-		return nil, nil, err
+		return done, err
 	}
-	applied = make([]bool, len(r.Outcomes))
+	done.Applied = make([]bool, len(r.Outcomes))
 	var endings []settle.Ending
 	for i := range r.Outcomes {
 		o := &r.Outcomes[i]
@@ -313,16 +257,31 @@ func (u *unit) finish(ctx context.Context, r *storage.FinishRequest) (applied []
 			continue
 		}
 		if !e.State.CanBecome(o.State) {
-			return nil, nil, &storage.TransitionError{ID: e.ID, Name: e.Name, From: e.State, To: o.State}
+			return done, &storage.TransitionError{ID: e.ID, Name: e.Name, From: e.State, To: o.State}
+		}
+		done.Applied[i] = true
+		if o.State == storage.Pending && e.stop && e.Kind != storage.Hook {
+			stopped := o.Stopped()
+			o = &stopped
+			done.Stop(i, len(r.Outcomes))
+		}
+		if o.Drops() {
+			if err := u.drop(ctx, e, o); err != nil {
+				return done, err
+			}
+			continue
 		}
 		u.apply(e, o)
-		applied[i] = true
 		if o.State.Over() {
-			endings = append(endings, ending(e))
+			end := ending(e)
+			end.Adds = o.Added()
+			endings = append(endings, end)
 		}
 	}
-	flows, err := settle.Endings(ctx, u, u.now, endings)
-	return applied, flows, err
+	if done.Flows, err = settle.Endings(ctx, u, u.now, endings); err != nil {
+		return done, err
+	}
+	return done, u.insertHooks(ctx, r.Hooks(done.Applied))
 }
 
 // apply writes one outcome: its attempt, its statistics, and the row.
@@ -358,29 +317,35 @@ func (u *unit) apply(r *row, o *storage.Outcome) {
 }
 
 func (u *unit) addAttempt(r *row, o *storage.Outcome) {
+	u.log(&storage.Attempt{ExecutionID: r.ID, Delivery: r.Delivery, Number: r.Attempts(), WorkerID: r.WorkerID, Failure: *o.Failure}, o)
+	r.attempts = true
+}
+
+// log adds to the log of attempts what an outcome says, now.
+func (u *unit) log(a *storage.Attempt, o *storage.Outcome) {
 	le := binary.LittleEndian
-	b := le.AppendUint32(nil, uint32(r.Delivery))
-	b = le.AppendUint32(b, uint32(r.Attempts()))
-	b = append(b, r.WorkerID[:]...)
+	b := le.AppendUint32(nil, uint32(int32(a.Delivery)))
+	b = le.AppendUint32(b, uint32(a.Number))
+	b = append(b, a.WorkerID[:]...)
 	b = le.AppendUint64(b, uint64(micro(u.now.Add(-o.Ran))))
 	b = le.AppendUint64(b, uint64(micro(u.now)))
-	u.commands.add("RPUSH", u.s.key("a:"+string(r.ID[:])), appendFailure(b, o.Failure))
-	r.attempts = true
+	u.commands.add("RPUSH", u.s.key("a:"+string(a.ExecutionID[:])), appendFailure(b, &a.Failure))
 }
 
 // count adds an outcome to the statistics.
 func (u *unit) count(r *row, o *storage.Outcome) {
 	to := statisticOf(o, &r.Execution)
-	if to == (statistic{}) {
+	if to == "" {
 		return
 	}
-	name := to.String()
 	minute := micro(u.now) / time.Minute.Microseconds()
 	key := u.s.key(minuteKey(minute))
 	u.commands.add("ZADD", u.s.key("minutes"), minute, minute)
-	u.commands.count(key, name+"\x00n", 1)
-	u.commands.count(key, name+"\x00r", o.Ran.Microseconds())
-	if waited := u.now.Add(-o.Ran).Sub(r.DueAt); waited > 0 {
-		u.commands.count(key, name+"\x00w", waited.Microseconds())
+	for _, field := range to.fields() {
+		u.commands.count(key, field+"\x00n", 1)
+		u.commands.count(key, field+"\x00r", o.Ran.Microseconds())
+		if waited := u.now.Add(-o.Ran).Sub(r.DueAt); waited > 0 {
+			u.commands.count(key, field+"\x00w", waited.Microseconds())
+		}
 	}
 }

@@ -87,12 +87,12 @@ func recorded(e storage.Execution, now time.Time) storage.Execution {
 	return e
 }
 
-// keepsForEver reports rows that no retention may delete: migrations, members of
-// open flows, and of each ordered operation its newest row and every row that is
+// keepsForEver reports rows that no retention may delete: migrations, approvals,
+// members of open flows, and of each ordered operation its newest row and every row that is
 // the effective one in some environment (S5.6). Deleting the latter would offer
 // the operation again.
 func (u *unit) keepsForEver(ctx context.Context, r *row) (bool, error) {
-	if r.Kind == storage.Migration {
+	if r.Kind == storage.Migration || r.Kind == storage.KindApproval {
 		return true, nil
 	}
 	if f, err := u.flow(ctx, r.FlowID); err != nil || f != nil && !f.Over() {

@@ -71,7 +71,7 @@ func TestStoresThatSettleOneFlowAtOnceAllComeThrough(t *testing.T) { // F1 F6
 	address := testdb.Redis(t)
 	first := open(t, address)
 	flow := storage.Flow{ID: storage.NewID(), Kind: storage.FlowBatch, Policy: storage.PolicyContinue}
-	r := storage.EnqueueRequest{Flow: &flow}
+	r := storage.EnqueueRequest{Flows: []storage.Flow{flow}}
 	for range members {
 		e := job("default")
 		e.FlowID = flow.ID

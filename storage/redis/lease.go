@@ -106,7 +106,11 @@ func (s *Store) Renew(ctx context.Context, r storage.RenewRequest) (storage.Rene
 // Checkpoint implements [storage.Queue].
 func (s *Store) Checkpoint(ctx context.Context, r storage.CheckpointRequest) error {
 	return s.guarded(ctx, "checkpoint", func(ctx context.Context) error {
-		code, _, err := s.verb(ctx, &checkpointScript, r.ID[:], r.Worker[:], r.Delivery, r.Data)
+		moved := 0
+		if r.Moved {
+			moved = 1
+		}
+		code, _, err := s.verb(ctx, &checkpointScript, r.ID[:], r.Worker[:], r.Delivery, r.Data, moved)
 		if err == nil && code == "lease" {
 			err = leaseLost(r.Worker)
 		}

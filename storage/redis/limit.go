@@ -11,34 +11,57 @@ import (
 	"github.com/gosequencer/sequencer/storage"
 )
 
-// Take implements [storage.Leases] by lua/take.lua.
-func (s *Store) Take(ctx context.Context, r storage.TakeRequest) (storage.Taken, error) {
-	var taken storage.Taken
-	err := s.guarded(ctx, "take", func(ctx context.Context) error {
+// Take implements [storage.Leases] by lua/take.lua. Those who take at the same time share
+// a call.
+func (s *Store) Take(ctx context.Context, r storage.TakeRequest) (taken storage.Taken, _ error) {
+	err := s.guarded(ctx, "take", func(ctx context.Context) (err error) {
 		if err := r.Validate(); err != nil {
 			return err
 		}
-		args := []any{given(r.Now), string(r.Action)}
+		if r.Now.IsZero() {
+			taken, err = s.takers.Take(ctx, r)
+			return err
+		}
+		all, err := s.takeAll(ctx, []storage.TakeRequest{r})
+		if err == nil {
+			taken = all[0]
+		}
+		return err
+	})
+	return taken, err
+}
+
+// takeAll serves requests of one instant, see [gather.TakeAll].
+func (s *Store) takeAll(ctx context.Context, requests []storage.TakeRequest) ([]storage.Taken, error) {
+	args := []any{given(requests[0].Now)}
+	values := 0
+	for i := range requests {
+		r := &requests[i]
+		args = append(args, string(r.Action), len(r.Limits))
 		for _, l := range r.Limits {
 			args = append(args, limitField(l), l.N, l.Window.Microseconds())
 		}
-		_, rest, err := s.verb(ctx, &takeScript, args...)
-		if err != nil {
-			return err
+		values += 1 + len(r.Limits)
+	}
+	_, rest, err := s.verb(ctx, &takeScript, args...)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) != values {
+		return nil, fmt.Errorf("%w: %d values were asked for, %d came back", errMangled, values, len(rest))
+	}
+	all := make([]storage.Taken, len(requests))
+	for i := range requests {
+		all[i].Wait = time.Duration(number(rest[0])) * time.Microsecond
+		if all[i].Wait < 0 {
+			all[i].Wait = -1
 		}
-		if len(rest) != 1+len(r.Limits) {
-			return fmt.Errorf("%w: %d limits were asked for, %d values came back", errMangled, len(r.Limits), len(rest))
+		for _, used := range rest[1 : 1+len(requests[i].Limits)] {
+			all[i].Used = append(all[i].Used, int(number(used)))
 		}
-		taken.Wait = time.Duration(number(rest[0])) * time.Microsecond
-		if taken.Wait < 0 {
-			taken.Wait = -1
-		}
-		for _, used := range rest[1:] {
-			taken.Used = append(taken.Used, int(number(used)))
-		}
-		return nil
-	})
-	return taken, err
+		rest = rest[1+len(requests[i].Limits):]
+	}
+	return all, nil
 }
 
 // limitField names a counter; neither a name nor a key can end early and run into

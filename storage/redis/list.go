@@ -384,6 +384,7 @@ func (l *listing) selects(e *storage.Execution) bool {
 		(f.Tag == "" || slices.Contains(e.Tags, f.Tag)) &&
 		(f.FlowID.IsZero() || f.FlowID == e.FlowID) &&
 		(f.Member == "" || f.Member == e.Member) &&
+		(f.Method == "" || f.Method == e.Method) &&
 		(f.Undoes.IsZero() || f.Undoes == e.Undoes) &&
 		(f.WorkerID.IsZero() || f.WorkerID == e.WorkerID) &&
 		(f.Group == "" || f.Group == e.ErrorGroup) &&

@@ -48,12 +48,17 @@ func (l heldLock) state(name string, w storage.Worker) storage.LockState {
 
 // Lock implements [storage.Leases].
 func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
 	return s.guarded(ctx, "lock", func(ctx context.Context) error {
 		_, err := s.unit(ctx, r.Now, func(ctx context.Context, u *unit) error {
-			if err := u.alive(ctx, r.Worker); err != nil {
-				return err
+			if !r.Worker.IsZero() {
+				if err := u.alive(ctx, r.Worker); err != nil {
+					return err
+				}
+				u.check("HGET", s.key("left"), string(r.Worker[:]), "", false)
 			}
-			u.check("HGET", s.key("left"), string(r.Worker[:]), "", false)
 			held, taken, err := u.field(ctx, "locks", r.Name)
 			if err != nil {
 				return err
@@ -63,7 +68,9 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 				if holder.lockOwner == own {
 					return nil
 				}
-				err := u.alive(ctx, holder.worker)
+				if !holder.worker.IsZero() {
+					err = u.alive(ctx, holder.worker)
+				}
 				if err == nil {
 					return s.lockedError(ctx, r.Name, holder)
 				}
@@ -80,6 +87,24 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 		})
 		return err
 	})
+}
+
+// pruneLocks forgets those without a worker whose time is over.
+func (u *unit) pruneLocks(ctx context.Context) error {
+	held, err := u.s.client.HGetAll(ctx, u.s.key("locks")).Result()
+	if err != nil {
+		return err
+	}
+	for _, name := range sortedKeys(held) {
+		l := lockOf(held[name])
+		if !l.worker.IsZero() || u.now.Before(l.freeAt) {
+			continue
+		}
+		if err := u.unlock(ctx, name, l.lockOwner); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Store) lockedError(ctx context.Context, name string, l heldLock) error {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +24,11 @@ func (s *Store) Operate(ctx context.Context, o storage.Order) ([]storage.Executi
 				return u.pause(ctx, &o)
 			default:
 			}
-			after, err = u.operate(ctx, &o)
+			if o.Action == storage.ActResumeFlow {
+				after, err = u.resume(ctx, &o)
+			} else {
+				after, err = u.operate(ctx, &o)
+			}
 			return err
 		})
 		return err
@@ -43,15 +46,19 @@ func (u *unit) operate(ctx context.Context, o *storage.Order) ([]storage.Executi
 	}
 	switch o.Action {
 	case storage.ActRetry:
-		err = u.retry(ctx, rows, o)
+		err = settle.Retry(ctx, u, u.now, *o, executions(rows))
 	case storage.ActCancel:
 		err = u.cancel(ctx, rows, o)
 	case storage.ActComplete:
 		err = u.resolve(ctx, rows, storage.Completed)
 	case storage.ActFail:
 		err = u.resolve(ctx, rows, storage.Failed)
+	case storage.ActReschedule:
+		err = u.reschedule(rows, o.Delay)
 	case storage.ActForget:
 		err = u.forgettable(ctx, rows)
+	case storage.ActApprove, storage.ActReject:
+		err = settle.Answer(ctx, u, u.now, *o, executions(rows))
 	default:
 		err = fmt.Errorf("unknown action %q", o.Action)
 	}
@@ -74,6 +81,27 @@ func (u *unit) operate(ctx context.Context, o *storage.Order) ([]storage.Executi
 	return after, nil
 }
 
+func (u *unit) resume(ctx context.Context, o *storage.Order) ([]storage.Execution, error) {
+	ids, err := settle.Resume(ctx, u, u.now, *o)
+	if err != nil {
+		return nil, err
+	}
+	after := make([]storage.Execution, len(ids))
+	for i, id := range ids {
+		after[i] = copied(u.rows[id].now.Execution)
+	}
+	u.addAudit(string(o.Action), cmp.Or(o.Target, o.Flow.String()), o.Actor, o.Reason, len(ids))
+	return after, nil
+}
+
+func executions(rows []*row) []storage.Execution {
+	list := make([]storage.Execution, len(rows))
+	for i, r := range rows {
+		list[i] = r.Execution
+	}
+	return list
+}
+
 // ordered returns the rows an order names, each once.
 func (u *unit) ordered(ctx context.Context, ids []storage.ID) ([]*row, error) {
 	if err := u.read(ctx, ids...); err != nil {
@@ -81,15 +109,13 @@ func (u *unit) ordered(ctx context.Context, ids []storage.ID) ([]*row, error) {
 	}
 	var rows []*row
 	flows := make([]storage.ID, 0, len(ids))
-	for _, id := range ids {
+	for _, id := range settle.Distinct(ids) {
 		r := u.rows[id].now
 		if r == nil {
 			return nil, fmt.Errorf("execution %s: %w", id, storage.ErrNotFound)
 		}
-		if !slices.Contains(rows, r) {
-			rows = append(rows, r)
-			flows = append(flows, r.FlowID)
-		}
+		rows = append(rows, r)
+		flows = append(flows, r.FlowID)
 	}
 	return rows, u.readFlows(ctx, flows...)
 }
@@ -100,49 +126,6 @@ func (u *unit) flowRead(id storage.ID) *flow {
 		return f
 	}
 	return nil
-}
-
-// retry takes rows back to pending. What a row waits for is counted again: edges
-// from members that are open, the others are settled for good.
-func (u *unit) retry(ctx context.Context, rows []*row, o *storage.Order) error {
-	wanted := make([]storage.Execution, len(rows))
-	for i, r := range rows {
-		if r.State != storage.Failed && r.State != storage.Cancelled && r.State != storage.Interrupted {
-			return &storage.TransitionError{ID: r.ID, Name: r.Name, From: r.State, To: storage.Pending}
-		}
-		if f := u.flowRead(r.FlowID); f != nil && !f.Over() {
-			return fmt.Errorf("%s (%s): its flow %s is still open", r.Name, r.ID, f.ID)
-		}
-		wanted[i] = r.Execution
-	}
-	if err := u.readHolders(ctx, wanted); err != nil {
-		return err
-	}
-	for _, r := range rows {
-		if h := u.holder(&r.Execution); h != nil {
-			return &storage.DuplicateError{Name: r.Name, Key: r.UniqueKey, HolderID: h.ID}
-		}
-		was := r.State
-		r.State, r.FinishedAt, r.Reason, r.ForNow, r.Environment = storage.Pending, time.Time{}, "", false, ""
-		r.Errors, r.Losses, r.Excused = 0, 0, r.Delivery
-		r.Parked, r.stop, r.Waits = false, false, 0
-		r.Queue = cmp.Or(o.Queue, r.Queue)
-		r.WorkerID = storage.ID{}
-		if private(r.Queue) {
-			r.WorkerID = o.Home
-		}
-		u.dueAfter(r, 0)
-		deadlineAnew(r)
-		u.takeKey(r)
-		if f := u.flowRead(r.FlowID); f != nil {
-			f.TakeBack(r.Kind, was, r.AllowedToFail, o.Home)
-			u.saveFlow(f)
-		}
-	}
-	if err := u.homed(ctx, o.Home); err != nil {
-		return err
-	}
-	return u.waitAgain(ctx, rows)
 }
 
 // homed makes a worker that has left already one whose rows are to be rescued.
@@ -157,74 +140,6 @@ func (u *unit) homed(ctx context.Context, home storage.ID) error {
 	return err
 }
 
-func (u *unit) waitAgain(ctx context.Context, rows []*row) error {
-	for _, r := range rows {
-		f := u.flowRead(r.FlowID)
-		if f == nil {
-			continue
-		}
-		edges, err := u.allEdges(ctx, f)
-		if err != nil {
-			return err
-		}
-		waits := 0
-		for _, e := range edges {
-			if e.To != r.ID {
-				continue
-			}
-			from, err := u.get(ctx, e.From)
-			if err != nil {
-				return err
-			}
-			if from != nil && !from.State.Over() {
-				waits++
-			}
-		}
-		if waits > 0 {
-			r.Waits, r.DueAt, r.DeadlineAt = waits, time.Time{}, time.Time{}
-		}
-	}
-	return nil
-}
-
-// allEdges reads all edges of a flow.
-func (u *unit) allEdges(ctx context.Context, f *flow) ([]storage.Edge, error) {
-	packed, err := u.s.client.HGetAll(ctx, u.s.key("g:"+string(f.ID[:]))).Result()
-	if err != nil {
-		return nil, err
-	}
-	var all []storage.Edge
-	for name, value := range packed {
-		from := idOf(name)
-		if _, read := f.edges[from]; !read {
-			f.edges[from] = edgesOf(from, value)
-		}
-	}
-	for _, edges := range f.edges {
-		all = append(all, edges...)
-	}
-	return all, nil
-}
-
-// dropEdges forgets the edges from and to a row that goes.
-func (u *unit) dropEdges(ctx context.Context, r *row) error {
-	f := u.flowRead(r.FlowID)
-	if f == nil {
-		return nil
-	}
-	if _, err := u.allEdges(ctx, f); err != nil {
-		return err
-	}
-	for from, edges := range f.edges {
-		kept := slices.DeleteFunc(slices.Clone(edges), func(e storage.Edge) bool { return e.From == r.ID || e.To == r.ID })
-		if len(kept) < len(edges) {
-			f.edges[from], f.fresh[from] = kept, true
-			u.saveFlow(f)
-		}
-	}
-	return nil
-}
-
 // cancel ends pending rows and marks running ones, whose workers hear of it with
 // their next renewal.
 func (u *unit) cancel(ctx context.Context, rows []*row, o *storage.Order) error {
@@ -232,13 +147,19 @@ func (u *unit) cancel(ctx context.Context, rows []*row, o *storage.Order) error 
 	for _, r := range rows {
 		switch r.State {
 		case storage.Pending:
-			u.cancelRow(r, o.Reason)
+			if r.Kind == storage.Nested { // it ends with its flow
+				continue
+			}
+			u.cancelRow(r, o.Reason, false)
 			endings = append(endings, ending(r))
 		case storage.Running:
 			r.stop = true
 		default:
 			return &storage.TransitionError{ID: r.ID, Name: r.Name, From: r.State, To: storage.Cancelled}
 		}
+	}
+	if err := settle.CancelNested(ctx, u, u.now, executions(rows), o.Reason); err != nil {
+		return err
 	}
 	_, err := settle.Endings(ctx, u, u.now, endings)
 	return err
@@ -247,6 +168,9 @@ func (u *unit) cancel(ctx context.Context, rows []*row, o *storage.Order) error 
 // resolve ends interrupted rows as a person says they ended. Their flows are
 // settled anew: the interruption is uncounted, the ending counted.
 func (u *unit) resolve(ctx context.Context, rows []*row, to storage.State) error {
+	if err := settle.Resolvable(executions(rows)); err != nil {
+		return err
+	}
 	var endings []settle.Ending
 	for _, r := range rows {
 		if r.State != storage.Interrupted {
@@ -263,6 +187,18 @@ func (u *unit) resolve(ctx context.Context, rows []*row, to storage.State) error
 	return err
 }
 
+// reschedule gives pending rows another due time.
+func (u *unit) reschedule(rows []*row, delay time.Duration) error {
+	if err := settle.Reschedulable(executions(rows)); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		u.dueAfter(r, max(delay, 0))
+		deadlineAnew(r)
+	}
+	return nil
+}
+
 // forgettable returns an error unless all rows may be deleted.
 func (u *unit) forgettable(ctx context.Context, rows []*row) error {
 	for _, r := range rows {
@@ -274,7 +210,7 @@ func (u *unit) forgettable(ctx context.Context, rows []*row) error {
 			return err
 		}
 		if keeps {
-			return fmt.Errorf("%s (%s) is kept: a migration, the newest or effective execution of an ordered operation, or a member of an open flow", r.Name, r.ID)
+			return fmt.Errorf("%s (%s) is kept: a migration, an approval, the newest or effective execution of an ordered operation, or a member of an open flow", r.Name, r.ID)
 		}
 	}
 	return nil

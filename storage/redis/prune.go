@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -24,7 +25,9 @@ const pruneAtATime = 1000
 func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) {
 	p := pruning{s: s, request: &r}
 	err := s.guarded(ctx, "prune", func(ctx context.Context) error {
-		if _, err := s.unit(ctx, r.Now, func(ctx context.Context, u *unit) error { return u.pruneLimits(ctx) }); err != nil {
+		if _, err := s.unit(ctx, r.Now, func(ctx context.Context, u *unit) error {
+			return errors.Join(u.pruneLimits(ctx), u.pruneLocks(ctx))
+		}); err != nil {
 			return err
 		}
 		if err := p.lists(ctx); err != nil {

@@ -21,8 +21,8 @@ const defaultLimit = 100
 
 // Newest implements [storage.Reader]. It reads all rows of each name that an ordered
 // operation or a migration has had; there are few of each.
-func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Execution, error) {
-	found := []storage.Execution{}
+func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Effective, error) {
+	found := []storage.Effective{}
 	err := s.guarded(ctx, "read the newest executions", func(ctx context.Context) error {
 		names, err := s.client.SMembers(ctx, s.key("ordered")).Result()
 		if err != nil || len(names) == 0 {
@@ -51,7 +51,7 @@ func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.
 }
 
 // newest picks the effective rows.
-func newest(rows []row, environment string) []storage.Execution {
+func newest(rows []row, environment string) []storage.Effective {
 	type identity struct {
 		name string
 		kind storage.Kind
@@ -67,11 +67,11 @@ func newest(rows []row, environment string) []storage.Execution {
 			best[of] = e
 		}
 	}
-	found := make([]storage.Execution, 0, len(best))
+	found := make([]storage.Effective, 0, len(best))
 	for _, e := range best {
-		found = append(found, *e)
+		found = append(found, e.Effective())
 	}
-	slices.SortFunc(found, func(a, b storage.Execution) int {
+	slices.SortFunc(found, func(a, b storage.Effective) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 	})
 	return found
@@ -123,16 +123,19 @@ func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow
 	found := []storage.Flow{}
 	limit := cmp.Or(f.Limit, defaultLimit)
 	err := s.guarded(ctx, "read flows", func(ctx context.Context) error {
-		if len(f.IDs) > 0 || f.Open {
-			ids := f.IDs
-			if len(ids) == 0 {
-				names, err := s.client.SMembers(ctx, s.key("openflows")).Result()
-				if err != nil {
-					return err
-				}
-				for _, name := range names {
-					ids = append(ids, idOf(name))
-				}
+		switch {
+		case len(f.IDs) > 0:
+			return s.flows(ctx, f.IDs, &f, &found)
+		case !f.Root.IsZero():
+			ids, err := s.idSet(ctx, "nest:"+string(f.Root[:]))
+			if err != nil {
+				return err
+			}
+			return s.flows(ctx, append(ids, f.Root), &f, &found)
+		case f.Open:
+			ids, err := s.idSet(ctx, "openflows")
+			if err != nil {
+				return err
 			}
 			return s.flows(ctx, ids, &f, &found)
 		}
@@ -158,6 +161,16 @@ func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow
 	return found[:min(len(found), limit)], err
 }
 
+// idSet reads a set of ids.
+func (s *Store) idSet(ctx context.Context, key string) ([]storage.ID, error) {
+	names, err := s.client.SMembers(ctx, s.key(key)).Result()
+	ids := make([]storage.ID, len(names))
+	for i, name := range names {
+		ids[i] = idOf(name)
+	}
+	return ids, err
+}
+
 // flows adds those flows of the ids that the filter selects.
 func (s *Store) flows(ctx context.Context, ids []storage.ID, f *storage.FlowFilter, found *[]storage.Flow) error {
 	if len(ids) == 0 {
@@ -176,7 +189,8 @@ func (s *Store) flows(ctx context.Context, ids []storage.ID, f *storage.FlowFilt
 		if err != nil {
 			return err
 		}
-		if there && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, read.Kind)) && (!f.Open || !read.Over()) {
+		if there && (len(f.Kinds) == 0 || slices.Contains(f.Kinds, read.Kind)) && (!f.Open || !read.Over()) &&
+			(f.Root.IsZero() || f.Root == read.RootID) {
 			*found = append(*found, read)
 		}
 	}
@@ -187,11 +201,20 @@ func (s *Store) flows(ctx context.Context, ids []storage.ID, f *storage.FlowFilt
 func (s *Store) Edges(ctx context.Context, flow storage.ID) ([]storage.Edge, error) {
 	found := []storage.Edge{}
 	err := s.guarded(ctx, "read edges", func(ctx context.Context) error {
-		all, err := s.client.HGetAll(ctx, s.key("g:"+string(flow[:]))).Result()
-		for _, from := range sortedKeys(all) {
-			found = append(found, edgesOf(idOf(from), all[from])...)
+		for _, key := range []string{"g:", "h:"} {
+			all, err := s.client.HGetAll(ctx, s.key(key+string(flow[:]))).Result()
+			if err != nil {
+				return err
+			}
+			for _, from := range sortedKeys(all) {
+				for _, e := range edgesOf(idOf(from), all[from]) {
+					if !e.away || key == "h:" {
+						found = append(found, e.Edge)
+					}
+				}
+			}
 		}
-		return err
+		return nil
 	})
 	return found, err
 }
@@ -264,11 +287,15 @@ func (s *Store) Stats(ctx context.Context, f storage.StatsFilter) ([]storage.Sta
 			return err
 		}
 		for i, minute := range minutes {
-			found = append(found, statsOf(time.Unix(minute*60, 0).UTC(), sums[i].Val())...)
+			for _, st := range statsOf(time.Unix(minute*60, 0).UTC(), sums[i].Val()) {
+				if f.Wants(&st, st.Queue) {
+					found = append(found, st)
+				}
+			}
 		}
 		return nil
 	})
-	return found, err
+	return f.Summed(found), err
 }
 
 // minutes lists those that have statistics, by their number since 1970.
@@ -356,3 +383,16 @@ func (s *Store) Audit(ctx context.Context, f storage.AuditFilter) ([]storage.Aud
 }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// Callbacks implements [storage.Reader].
+func (s *Store) Callbacks(ctx context.Context, flow storage.ID) (found []storage.Callback, _ error) {
+	err := s.guarded(ctx, "read callbacks", func(ctx context.Context) error {
+		stored, err := s.callbacks(ctx, flow)
+		if err != nil {
+			return err
+		}
+		found, err = storage.DecodeCallbacks(stored)
+		return err
+	})
+	return found, err
+}

@@ -85,6 +85,7 @@ type Store struct {
 	turn   chan struct{} // held by the unit at work
 
 	gather   *gather.Gather
+	takers   *gather.Takers
 	watchers wake.Watchers
 }
 
@@ -103,7 +104,8 @@ func New(client redis.UniversalClient, o Options) *Store {
 	id := storage.NewID()
 	s := &Store{client: client, prefix: "{" + o.Ledger + "}:", logger: o.Logger, origin: string(id[8:]), turn: make(chan struct{}, 1)}
 	s.keys = []string{s.prefix}
-	s.gather = gather.New(1, s.writePlain) // a script is done in less time than it takes to share one
+	s.takers = gather.NewTakers(s.takeAll)
+	s.gather = gather.New(2, s.writePlain) // with one, client and server would wait for each other in turn
 	s.ending, s.end = context.WithCancel(context.Background())
 	return s
 }

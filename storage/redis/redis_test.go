@@ -123,6 +123,42 @@ func TestALedgerThatIsMissingOrTooNewIsASchemaError(t *testing.T) { // S4.10
 	}
 }
 
+func TestSetupUpgradesALedgerOfSchema1(t *testing.T) { // S4.10
+	t.Parallel()
+	address := testdb.Redis(t)
+	c := client(t, address)
+	key := func(name string) string { return strings.TrimSuffix(gateOf(t, address), "gate") + name }
+	id := storage.NewID()
+	err := errors.Join(
+		c.HSet(t.Context(), key("meta"), "version", 1, "oldest_compatible", 1).Err(),
+		c.HSet(t.Context(), key("f:"+string(id[:])), "fixed", `{"Kind":"batch","Policy":"stop"}`, "phase", "forward", "state", "running",
+			"created", 1, "total", 1, "version", 1).Err(),
+		c.ZAdd(t.Context(), key("flows"), goredis.Z{Score: 1, Member: string(id[:])}).Err(),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := redis.Open(t.Context(), address, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, err = s.Pauses(t.Context())
+	if old, is := errors.AsType[*storage.SchemaError](err); !is || old.Schema != (storage.Schema{Version: 1, OldestCompatible: 1, Want: 2}) {
+		t.Errorf("before Setup: got %v, want a SchemaError for schema 1", err)
+	}
+	for range 2 {
+		found, err := s.Setup(t.Context())
+		if want := (storage.Schema{Version: 2, OldestCompatible: 2, Want: 2}); err != nil || found != want {
+			t.Fatalf("Setup: %+v, %v; want %+v", found, err, want)
+		}
+	}
+	flows, err := s.Flows(t.Context(), storage.FlowFilter{Root: id})
+	if err != nil || len(flows) != 1 || flows[0].RootID != id || flows[0].Generation != 1 || flows[0].Total != 1 {
+		t.Errorf("flows %+v, %v; want the one of before, outermost and in its first generation", flows, err)
+	}
+}
+
 func TestTheAddressNamesTheLedgerAndErrorsDoNotNameThePassword(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{

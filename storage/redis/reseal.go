@@ -33,6 +33,14 @@ func (u *unit) reseal(ctx context.Context, r *storage.ResealRequest) (n int, _ e
 		return 0, err
 	}
 	for _, c := range r.Changes {
+		if c.Field == storage.FieldCallbacks {
+			done, err := u.resealCallbacks(ctx, &c)
+			if err != nil {
+				return 0, err
+			}
+			n += done
+			continue
+		}
 		var nobody row
 		to := u.rows[c.ID].now
 		if to == nil {
@@ -62,4 +70,18 @@ func (u *unit) reseal(ctx context.Context, r *storage.ResealRequest) (n int, _ e
 		u.addAudit("rekey", r.Target, r.Actor, r.Reason, n)
 	}
 	return n, nil
+}
+
+func (u *unit) resealCallbacks(ctx context.Context, c *storage.Reseal) (int, error) {
+	f, err := u.flow(ctx, c.ID)
+	if err != nil || f == nil {
+		return 0, err
+	}
+	stored, err := u.callbacks(ctx, f)
+	if err != nil || len(stored) == 0 || !bytes.Equal(stored, c.Old) {
+		return 0, err
+	}
+	f.callbacks, f.resealed = &c.New, true
+	u.saveFlow(f)
+	return 1, nil
 }

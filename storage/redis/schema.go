@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -14,8 +15,9 @@ import (
 // logLedger is the key of a log line's ledger.
 const logLedger = "ledger"
 
-// schemaVersion is what this binary wants.
-const schemaVersion = 1
+// schemaVersion is what this binary wants. What earlier ones wrote is read as it is.
+// A binary of schema 1 would end a flow without its callbacks, so it may not go on.
+const schemaVersion = 2
 
 // EvictionError says that the server may throw away keys when it is full. A ledger
 // there would lose executions without anybody knowing.
@@ -52,15 +54,32 @@ func (s *Store) Setup(ctx context.Context) (storage.Schema, error) {
 	if err := s.inspect(ctx); err != nil {
 		return storage.Schema{}, explained("set up", err)
 	}
-	// Of several that do this at once one writes; all write the same.
-	pipe := s.client.TxPipeline()
-	pipe.HSetNX(ctx, s.key("meta"), "version", schemaVersion)
-	pipe.HSetNX(ctx, s.key("meta"), "oldest_compatible", schemaVersion)
-	if _, err := pipe.Exec(ctx); err != nil {
+	if err := s.raise(ctx); err != nil {
 		return storage.Schema{}, explained("set up", err)
 	}
 	found, err = s.present(ctx)
 	return found, explained("set up", err)
+}
+
+// raise writes the schema unless there is this one or a later one. Of several that do
+// this at once the others find that it is done.
+func (s *Store) raise(ctx context.Context) error {
+	for {
+		err := s.client.Watch(ctx, func(tx *redis.Tx) error {
+			found, err := s.present(ctx)
+			if err != nil || found.Version >= schemaVersion {
+				return err
+			}
+			_, err = tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+				pipe.HSet(ctx, s.key("meta"), "version", schemaVersion, "oldest_compatible", schemaVersion)
+				return nil
+			})
+			return err
+		}, s.key("meta"))
+		if !errors.Is(err, redis.TxFailedErr) {
+			return err
+		}
+	}
 }
 
 // inspect looks at what the server does with data, in a cluster each that has some.

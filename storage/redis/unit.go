@@ -157,6 +157,9 @@ func (u *unit) commit(ctx context.Context) error {
 		return leaseLost(u.claim.Worker)
 	case u.claim != nil:
 		u.claimed, err = claimedOf(text(rest[0]))
+		if len(u.claimed.Executions) < u.claim.Limit {
+			u.arrivals.Taken(u.claim.Queues...)
+		}
 	}
 	return err
 }

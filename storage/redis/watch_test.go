@@ -55,7 +55,7 @@ func TestAnotherStoreOnTheLedgerWakesWhoeverWatches(t *testing.T) { // W1
 			one, two := job("elsewhere"), job("default")
 			one.FlowID, two.FlowID = flow.ID, flow.ID
 			_, err := other.Enqueue(t.Context(), storage.EnqueueRequest{
-				Flow: &flow, Executions: []storage.Execution{one, two}, Edges: []storage.Edge{{From: one.ID, To: two.ID}},
+				Flows: []storage.Flow{flow}, Executions: []storage.Execution{one, two}, Edges: []storage.Edge{{From: one.ID, To: two.ID}},
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -78,7 +78,7 @@ SET state = ?, finished_at = ?, holds_key = 0, cancel_asked = 0, errors = ?, los
 	parkAlike = `
 UPDATE sequencer_executions
 SET state = ?, due_at = ?, parked = 1, excused = excused + 1, worker_id = iif(queue >= '@' AND queue < 'A', worker_id, NULL),
-	reason = '', for_now = 0, environment = '', errors = ?, losses = ?` + alikeRows
+	reason = '', for_now = 0, environment = '', errors = ?, losses = ?` + alikeRows + ` AND (cancel_asked = 0 OR kind = 'hook')`
 	naming = ` RETURNING id`
 )
 
@@ -93,14 +93,14 @@ func applyAlike(ctx context.Context, t *txn, now time.Time, r storage.FinishRequ
 	if like.state == storage.Pending {
 		statement, written = parkAlike, parkAlike+naming
 	}
-	apply := func(p int) {
+	note := func(p int) {
 		o := &r.Outcomes[p]
 		if o.State == storage.Pending {
 			ended[p].State = o.State
 			return
 		}
 		ended[p] = endingOf(o)
-		counted.add(o.Of.Kind, o.Of.Queue, o.Of.Name, string(o.State), o.Ran, now.Add(-o.Ran).Sub(o.Of.DueAt))
+		counted.add(o.Of.Kind, o.Of.Queue, o.Of.Name, string(o.State), o, now.Add(-o.Ran).Sub(o.Of.DueAt))
 	}
 	if _, err := t.exec(ctx, `SAVEPOINT alike`); err != nil {
 		return err
@@ -111,9 +111,9 @@ func applyAlike(ctx context.Context, t *txn, now time.Time, r storage.FinishRequ
 	}
 	if n == len(ids) {
 		for _, p := range at {
-			apply(p)
+			note(p)
 		}
-	} else { // the fence refused some: once more, asking which
+	} else { // the fence refused some, or some were asked to stop: once more, asking which
 		if _, err := t.exec(ctx, `ROLLBACK TO alike`); err != nil {
 			return err
 		}
@@ -125,11 +125,18 @@ func applyAlike(ctx context.Context, t *txn, now time.Time, r storage.FinishRequ
 		dest := []any{(*idColumn)(&id)}
 		err := t.each(ctx, func(rows *sql.Rows) error {
 			err := rows.Scan(dest...)
-			apply(place[id])
+			note(place[id])
 			return err
 		}, written, args...)
 		if err != nil {
 			return err
+		}
+		for _, p := range at {
+			if like.state == storage.Pending && ended[p].State == "" {
+				if err := apply(ctx, t, now, r.Worker, &r.Outcomes[p], &ended[p], counted); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	_, err = t.exec(ctx, `RELEASE alike`)

@@ -105,7 +105,7 @@ func BenchmarkLine(b *testing.B) {
 func enqueueLine(b *testing.B, s *sqlite.Store, worker storage.ID, n int) {
 	b.Helper()
 	flow := storage.Flow{ID: storage.NewID(), Kind: storage.FlowRun, Method: "sequential", Policy: storage.PolicyStop, WorkerID: worker}
-	r := storage.EnqueueRequest{Flow: &flow}
+	r := storage.EnqueueRequest{Flows: []storage.Flow{flow}}
 	for i := range n {
 		r.Executions = append(r.Executions, storage.Execution{
 			ID: storage.NewID(), Name: "2026_01_02_backfill", Kind: storage.Ordered, Method: "sequential", Queue: "@line", Priority: storage.PriorityDefault,

@@ -3,13 +3,11 @@ package sqlite
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
+	"github.com/gosequencer/sequencer/storage/internal/settle"
 )
 
 // Enqueue creates executions, see [storage.Queue].
@@ -53,7 +51,46 @@ func enqueueRows(ctx context.Context, t *txn, now time.Time, r storage.EnqueueRe
 	if err != nil || repeated {
 		return receipts, err
 	}
-	return receipts, insertAll(ctx, t, now, r, receipts)
+	if err := writeAdmitted(ctx, t, now, r, receipts); err != nil {
+		return nil, err
+	}
+	if n := storage.Written(receipts); r.Audit != nil && n > 0 {
+		return receipts, audit(ctx, t, now, r.Audit.Actor, r.Audit.Action, r.Audit.Target, n, r.Audit.Reason)
+	}
+	return receipts, nil
+}
+
+// writeAdmitted writes the admitted executions, with the flows and edges of the request.
+func writeAdmitted(ctx context.Context, t *txn, now time.Time, r storage.EnqueueRequest, receipts []storage.Receipt) error {
+	steps := rows{txn: t}
+	var into *storage.Flow
+	if !r.Into.IsZero() {
+		f, err := settle.Admit(ctx, steps, r.Into)
+		if err != nil {
+			return err
+		}
+		into = &f
+	}
+	admitted := make([]storage.Execution, 0, len(r.Executions))
+	for i := range r.Executions {
+		if !receipts[i].Duplicate {
+			admitted = append(admitted, r.Executions[i])
+		}
+	}
+	p, err := settle.Plan(now, r.Flows, admitted, r.Edges, into)
+	if err != nil {
+		return err
+	}
+	if err := insertAll(ctx, t, now, p.Insertion); err != nil {
+		return err
+	}
+	if into != nil {
+		p.Grow(into)
+		if err := steps.SaveFlow(ctx, *into); err != nil {
+			return err
+		}
+	}
+	return settle.Opened(ctx, steps, now, &p)
 }
 
 // admit decides what becomes of each execution before anything is written. A
@@ -61,15 +98,14 @@ func enqueueRows(ctx context.Context, t *txn, now time.Time, r storage.EnqueueRe
 // transaction wrote all of it but the duplicates.
 func admit(ctx context.Context, t *txn, now time.Time, r storage.EnqueueRequest) (receipts []storage.Receipt, repeated bool, err error) {
 	receipts = make([]storage.Receipt, len(r.Executions))
-	traced := false // a look before the insert tells what becomes of it
+	traced := !r.Into.IsZero() || r.Audit != nil // a look before the insert tells what becomes of it
 	for i := range r.Executions {
 		e := &r.Executions[i]
 		receipts[i].ID = e.ID
-		joins := !e.FlowID.IsZero() && (r.Flow == nil || e.FlowID != r.Flow.ID)
-		traced = traced || joins || e.UniqueKey != ""
+		traced = traced || e.UniqueKey != ""
 	}
-	if r.Flow != nil {
-		if repeated, err = t.any(ctx, flowExists, r.Flow.ID[:]); err != nil {
+	if len(r.Flows) > 0 { // one transaction wrote all of them
+		if repeated, err = t.any(ctx, flowExists, r.Flows[0].ID[:]); err != nil {
 			return nil, false, err
 		}
 	}
@@ -153,107 +189,19 @@ func holderOf(ctx context.Context, t *txn, now time.Time, key string, expire boo
 	return storage.ID{}, false, err
 }
 
-// insertAll writes the admitted executions, the edges between them, and the flow
-// with its counters.
-func insertAll(ctx context.Context, t *txn, now time.Time, r storage.EnqueueRequest, receipts []storage.Receipt) error {
-	admitted := func(i int) bool { return !receipts[i].Duplicate }
-	var waits map[storage.ID]int
-	var edges []storage.Edge
-	if len(r.Edges) > 0 {
-		flowOf := make(map[storage.ID]storage.ID, len(r.Executions))
-		for i := range r.Executions {
-			if admitted(i) {
-				flowOf[r.Executions[i].ID] = r.Executions[i].FlowID
-			}
-		}
-		var err error
-		if edges, waits, err = openEdges(r.Edges, flowOf); err != nil {
+// insertAll writes what was decided.
+func insertAll(ctx context.Context, t *txn, now time.Time, add settle.Insertion) error {
+	for i := range add.Flows {
+		if err := insertFlow(ctx, t, &add.Flows[i]); err != nil {
 			return err
 		}
 	}
-	members := map[storage.ID]storage.Flow{} // what each flow gains
-	for i := range r.Executions {
-		if e := &r.Executions[i]; admitted(i) && !e.FlowID.IsZero() {
-			f := members[e.FlowID]
-			if e.Kind == storage.Undo {
-				f.UndoTotal++
-			} else {
-				f.Total++
-			}
-			members[e.FlowID] = f
-		}
-	}
-	if r.Flow != nil {
-		if r.Flow.ID.IsZero() {
-			return errors.New("a flow needs an id")
-		}
-		f := *r.Flow
-		f.Total, f.UndoTotal = members[f.ID].Total, members[f.ID].UndoTotal
-		delete(members, f.ID)
-		if err := insertFlow(ctx, t, now, f); err != nil {
+	for i := range add.Members {
+		if err := insertExecution(ctx, t, now, &add.Members[i], add.Waits[add.Members[i].ID]); err != nil {
 			return err
 		}
 	}
-	if err := growFlows(ctx, t, members); err != nil {
-		return err
-	}
-	for i := range r.Executions {
-		if e := &r.Executions[i]; admitted(i) {
-			if err := insertExecution(ctx, t, now, e, waits[e.ID]); err != nil {
-				return err
-			}
-		}
-	}
-	return insertEdges(ctx, t, edges)
-}
-
-// growFlows adds members to flows that are there already and still open. A row
-// that is there too makes the request a repeat, which gains nothing.
-func growFlows(ctx context.Context, t *txn, gains map[storage.ID]storage.Flow) error {
-	if len(gains) == 0 {
-		return nil
-	}
-	flows, err := rows{txn: t}.LockFlows(ctx, slices.Collect(maps.Keys(gains)))
-	if err != nil {
-		return err
-	}
-	for _, f := range flows {
-		if f.Over() {
-			return fmt.Errorf("flow %s is over and takes no members", f.ID)
-		}
-		f.Total += gains[f.ID].Total
-		f.UndoTotal += gains[f.ID].UndoTotal
-		if err := (rows{txn: t}).SaveFlow(ctx, f); err != nil {
-			return err
-		}
-		delete(gains, f.ID)
-	}
-	for id := range gains {
-		return fmt.Errorf("flow %s: %w", id, storage.ErrNotFound)
-	}
-	return nil
-}
-
-// openEdges keeps the edges between rows that are written together, each once,
-// and counts those that lead to a row. An edge from or to a duplicate that was
-// left out holds nobody up; one that leaves its flow is an error.
-func openEdges(all []storage.Edge, flowOf map[storage.ID]storage.ID) (edges []storage.Edge, waits map[storage.ID]int, err error) {
-	waits = make(map[storage.ID]int, len(flowOf))
-	seen := make(map[storage.Edge]bool, len(all))
-	for _, e := range all {
-		from, here := flowOf[e.From]
-		to, there := flowOf[e.To]
-		if !here || !there || seen[e] {
-			continue
-		}
-		if from != to || from.IsZero() {
-			return nil, nil, fmt.Errorf("the edge from %s to %s is not inside one flow", e.From, e.To)
-		}
-		seen[e] = true
-		waits[e.To]++
-		edges = append(edges, e)
-	}
-	return edges, waits, nil
+	return insertEdges(ctx, t, add.Edges)
 }
 
 // A row that is there already (a repeat) is left alone. created_at, delay and
@@ -347,19 +295,18 @@ func insertEdges(ctx context.Context, t *txn, edges []storage.Edge) error {
 }
 
 const insertFlowRow = `
-INSERT INTO sequencer_flows (` + flowColumns + `)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, ?, 0, 0)`
+INSERT INTO sequencer_flows (callbacks, ` + flowColumns + `)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, NULL, ?, 0, 0, 0, 0, 0, 0, ?, 0, 0, ?, ?, 1, ?, 0, 0, NULL, ?, 0)`
 
-// insertFlow writes a new flow. One without members is over at once, because no
-// ending will ever come to say so.
-func insertFlow(ctx context.Context, t *txn, now time.Time, f storage.Flow) error {
-	f.Phase = cmp.Or(f.Phase, storage.PhaseForward)
-	f.State, f.CreatedAt, f.FinishedAt = storage.Running, now, time.Time{}
-	if f.Total+f.UndoTotal == 0 {
-		f.State, f.FinishedAt = f.Verdict(), now
+// insertFlow writes a flow that begins.
+func insertFlow(ctx context.Context, t *txn, f *storage.Flow) error {
+	callbacks, err := storage.EncodeCallbacks(f.Callbacks)
+	if err != nil {
+		return err
 	}
-	_, err := t.exec(ctx, insertFlowRow,
+	_, err = t.exec(ctx, insertFlowRow, bytesOf(callbacks),
 		f.ID[:], string(f.Kind), f.Name, f.Method, string(f.Policy), string(f.Phase), string(f.State), f.Reason, f.Actor, f.Host, f.Build, bytesOf(f.Options),
-		blobOf(f.WorkerID), string(f.StopState), f.CreatedAt.UnixMicro(), microsOf(f.FinishedAt), f.Total, f.UndoTotal)
+		blobOf(f.WorkerID), f.CreatedAt.UnixMicro(), f.Total, f.UndoTotal,
+		blobOf(f.ParentID), f.RootID[:], int(f.Roles), blobOf(f.LastID))
 	return err
 }

@@ -89,6 +89,7 @@ func conditions(f storage.Filter) (*selection, error) {
 	for _, part := range []struct{ condition, value string }{
 		{`queue = ?`, f.Queue},
 		{`member = ?`, f.Member},
+		{`method = ?`, f.Method},
 		{`error_group <> '' AND error_group = ?`, f.Group},
 		{`unique_key = ?`, f.UniqueKey},
 		{`id IN (SELECT execution_id FROM sequencer_tags WHERE tag = ?)`, f.Tag},

@@ -36,7 +36,15 @@ func finish(ctx context.Context, t *txn, r storage.FinishRequest) (storage.Finis
 			return out, err
 		}
 	}
+	dropped := make([]bool, len(r.Outcomes))
 	for _, i := range single {
+		if o := &r.Outcomes[i]; o.Drops() {
+			var err error
+			if dropped[i], err = dropHook(ctx, t, now, r.Worker, o); err != nil {
+				return out, err
+			}
+			continue
+		}
 		end := apply
 		if clean(&r.Outcomes[i]) {
 			end = applyClean
@@ -54,7 +62,10 @@ func finish(ctx context.Context, t *txn, r storage.FinishRequest) (storage.Finis
 	}
 	var endings []settle.Ending
 	for i := range ended {
-		out.Applied[i] = ended[i].State != ""
+		out.Applied[i] = ended[i].State != "" || dropped[i]
+		if r.Outcomes[i].State == storage.Pending && ended[i].State == storage.Cancelled {
+			out.Stop(i, len(r.Outcomes))
+		}
 		if ended[i].State.Over() && out.Applied[i] {
 			endings = append(endings, ended[i])
 		}
@@ -64,7 +75,10 @@ func finish(ctx context.Context, t *txn, r storage.FinishRequest) (storage.Finis
 	}
 	var err error
 	h := newHandover(r)
-	if out.Flows, err = settle.Endings(ctx, rows{t, h}, now, endings); err != nil || r.Claim == nil {
+	if out.Flows, err = settle.Endings(ctx, rows{t, h}, now, endings); err != nil {
+		return out, err
+	}
+	if err := insertHooks(ctx, t, now, r.Hooks(out.Applied)); err != nil || r.Claim == nil {
 		return out, err
 	}
 	t.shared.want(path)
@@ -87,7 +101,7 @@ func finish(ctx context.Context, t *txn, r storage.FinishRequest) (storage.Finis
 const (
 	fenced    = ` WHERE id = ? AND state = 'running' AND worker_id = ? AND delivery = ?`
 	returning = `
-RETURNING name, kind, queue, flow_id, allowed_to_fail, undoes, due_at, excused, last_error`
+RETURNING name, kind, method, queue, flow_id, allowed_to_fail, undoes, due_at, excused, last_error`
 
 	finishOver = `
 UPDATE sequencer_executions
@@ -113,12 +127,13 @@ type attempted struct {
 	queue   string
 	due     time.Time // when it became runnable
 	excused int       // with this delivery, if it is excused
+	asked   bool      // to stop, as far as held tells
 }
 
 // clean reports whether an outcome is the usual one: a known row completed, with
 // nothing to say about it.
 func clean(o *storage.Outcome) bool {
-	return o.Of != nil && o.State == storage.Completed && o.Failure == nil && o.Progress == nil && o.Result == nil && !o.Excuse &&
+	return o.Of != nil && !o.Drops() && o.State == storage.Completed && o.Failure == nil && o.Progress == nil && o.Result == nil && !o.Excuse &&
 		o.Reason == "" && !o.ForNow && o.Env == ""
 }
 
@@ -136,26 +151,28 @@ func applyClean(ctx context.Context, t *txn, now time.Time, worker storage.ID, o
 		return err
 	}
 	*e = endingOf(o)
-	counted.add(e.Kind, o.Of.Queue, e.Name, string(e.State), o.Ran, now.Add(-o.Ran).Sub(o.Of.DueAt))
+	counted.add(e.Kind, o.Of.Queue, e.Name, string(e.State), o, now.Add(-o.Ran).Sub(o.Of.DueAt))
 	return nil
 }
 
 // endingOf is the end of a row that is known.
 func endingOf(o *storage.Outcome) settle.Ending {
 	return settle.Ending{
-		ID: o.ID, FlowID: o.Of.FlowID, Name: o.Of.Name, Kind: o.Of.Kind, State: o.State,
-		AllowedToFail: o.Of.AllowedToFail, Undoes: o.Of.Undoes,
+		ID: o.ID, FlowID: o.Of.FlowID, Name: o.Of.Name, Kind: o.Of.Kind, Method: o.Of.Method, State: o.State,
+		AllowedToFail: o.Of.AllowedToFail, Undoes: o.Of.Undoes, Adds: o.Added(),
 	}
 }
 
 // By primary key, under the fence.
-const heldRow = `SELECT name, kind, queue, flow_id, allowed_to_fail, undoes, due_at FROM sequencer_executions` + fenced
+const heldRow = `
+SELECT name, kind, queue, flow_id, allowed_to_fail, undoes, due_at, cancel_asked AND kind <> 'hook' FROM sequencer_executions` + fenced
 
 // held reads the row that an outcome is about; its name is empty where the fence
 // refuses.
 func held(ctx context.Context, t *txn, worker storage.ID, o *storage.Outcome) (h attempted, err error) {
 	_, err = t.one(ctx, []any{
 		&h.Name, (*string)(&h.Kind), &h.queue, (*idColumn)(&h.FlowID), (*truthColumn)(&h.AllowedToFail), (*idColumn)(&h.Undoes), (*instantColumn)(&h.due),
+		(*truthColumn)(&h.asked),
 	}, heldRow, o.ID[:], worker[:], o.Delivery)
 	return h, err
 }
@@ -166,30 +183,45 @@ func apply(ctx context.Context, t *txn, now time.Time, worker storage.ID, o *sto
 	if !storage.Running.CanBecome(o.State) {
 		return refuseMove(ctx, t, worker, o)
 	}
-	a, applied, err := writeOutcome(ctx, t, now, worker, o)
+	h := attempted{}
+	if o.State == storage.Pending {
+		var err error
+		if h, err = held(ctx, t, worker, o); err != nil || h.Name == "" {
+			return err
+		}
+		if h.asked {
+			stopped := o.Stopped()
+			o = &stopped
+		}
+	}
+	a, applied, err := writeOutcome(ctx, t, now, worker, o, h.due)
 	if err != nil || !applied {
 		return err
 	}
 	*e = a.Ending
-	e.ID, e.State, e.ForNow = o.ID, o.State, o.ForNow
+	e.ID, e.State, e.ForNow, e.Adds = o.ID, o.State, o.ForNow, o.Added()
 	if o.State == storage.Skipped || o.State == storage.Cancelled {
 		e.Message = o.Reason
 	}
 	started := now.Add(-o.Ran)
 	switch {
 	case o.State.Over():
-		counted.add(e.Kind, a.queue, e.Name, string(o.State), o.Ran, started.Sub(a.due))
+		counted.add(e.Kind, a.queue, e.Name, string(o.State), o, started.Sub(a.due))
 	case !o.Excuse:
-		counted.add(e.Kind, a.queue, e.Name, retried, o.Ran, started.Sub(a.due))
+		counted.add(e.Kind, a.queue, e.Name, retried, o, started.Sub(a.due))
 	}
 	if o.Failure == nil {
 		return nil
 	}
-	number := o.Delivery - a.excused + int(intOf(o.Excuse))
-	return insertAttempt(ctx, t, now, worker, o, started, number)
+	return insertAttempt(ctx, t, &storage.Attempt{
+		ExecutionID: o.ID, Delivery: o.Delivery, Number: o.Delivery - a.excused + int(intOf(o.Excuse)), WorkerID: worker,
+		StartedAt: started, FinishedAt: now, Failure: *o.Failure,
+	})
 }
 
-func writeOutcome(ctx context.Context, t *txn, now time.Time, worker storage.ID, o *storage.Outcome) (a attempted, applied bool, err error) {
+// writeOutcome writes the row. One that returns to pending was due at the instant given:
+// RETURNING has the one that is set.
+func writeOutcome(ctx context.Context, t *txn, now time.Time, worker storage.ID, o *storage.Outcome, due time.Time) (a attempted, applied bool, err error) {
 	var failure, group, done, total any
 	if o.Failure != nil {
 		failure, group = shorten(o.Failure.Message), o.Failure.Group
@@ -199,7 +231,7 @@ func writeOutcome(ctx context.Context, t *txn, now time.Time, worker storage.ID,
 	}
 	dest := func(due *time.Time) []any {
 		return []any{
-			&a.Name, (*string)(&a.Kind), &a.queue, (*idColumn)(&a.FlowID), (*truthColumn)(&a.AllowedToFail), (*idColumn)(&a.Undoes),
+			&a.Name, (*string)(&a.Kind), &a.Method, &a.queue, (*idColumn)(&a.FlowID), (*truthColumn)(&a.AllowedToFail), (*idColumn)(&a.Undoes),
 			(*instantColumn)(due), (*intColumn)(&a.excused), &a.Message,
 		}
 	}
@@ -210,12 +242,7 @@ func writeOutcome(ctx context.Context, t *txn, now time.Time, worker storage.ID,
 			o.ID[:], worker[:], o.Delivery)
 		return a, applied, err
 	}
-	// RETURNING has the due time that was set, not the one that was.
-	h, err := held(ctx, t, worker, o)
-	if err != nil || h.Name == "" {
-		return a, false, err
-	}
-	a.due = h.due
+	a.due = due
 	at := now.Add(o.Delay)
 	applied, err = t.one(ctx, dest(&at), finishAgain,
 		at.UnixMicro(), intOf(o.Park), o.Reason, intOf(o.ForNow), o.Env, intOf(o.Rewind), at.UnixMicro(),
@@ -257,10 +284,9 @@ INSERT INTO sequencer_attempts (execution_id, delivery, number, worker_id, start
 	outcome, type, message, trace, context, error_group)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
-func insertAttempt(ctx context.Context, t *txn, now time.Time, worker storage.ID, o *storage.Outcome, started time.Time, number int) error {
-	f := o.Failure
-	_, err := t.exec(ctx, insertAttemptRow, o.ID[:], o.Delivery, number, blobOf(worker), microsOf(started), now.UnixMicro(),
-		f.Outcome, f.Type, f.Message, f.Trace, f.Context, f.Group)
+func insertAttempt(ctx context.Context, t *txn, a *storage.Attempt) error {
+	_, err := t.exec(ctx, insertAttemptRow, a.ExecutionID[:], a.Delivery, a.Number, blobOf(a.WorkerID), microsOf(a.StartedAt), a.FinishedAt.UnixMicro(),
+		a.Outcome, a.Type, a.Message, a.Trace, a.Context, a.Group)
 	return err
 }
 
@@ -272,10 +298,10 @@ func (s *Store) Checkpoint(ctx context.Context, r storage.CheckpointRequest) err
 	return err
 }
 
-const saveCheckpoint = `UPDATE sequencer_executions SET checkpoint = ?` + fenced
+const saveCheckpoint = `UPDATE sequencer_executions SET checkpoint = ?, losses = CASE WHEN ? THEN 0 ELSE losses END` + fenced
 
 func checkpoint(ctx context.Context, t *txn, r storage.CheckpointRequest) error {
-	n, err := t.exec(ctx, saveCheckpoint, bytesOf(r.Data), r.ID[:], r.Worker[:], r.Delivery)
+	n, err := t.exec(ctx, saveCheckpoint, bytesOf(r.Data), r.Moved, r.ID[:], r.Worker[:], r.Delivery)
 	if err == nil && n == 0 {
 		err = storage.ErrLeaseLost
 	}

@@ -1,8 +1,10 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"slices"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
@@ -12,7 +14,12 @@ import (
 // StopFlow ends a flow early, see [storage.Queue].
 func (s *Store) StopFlow(ctx context.Context, r storage.StopFlowRequest) (storage.Flow, error) {
 	return write(ctx, s, "stop flow "+r.ID.String(), func(ctx context.Context, t *txn) (storage.Flow, error) {
-		return settle.Stop(ctx, rows{txn: t}, clock(r.Now), r)
+		now := clock(r.Now)
+		f, audited, err := settle.Stop(ctx, rows{txn: t}, now, r)
+		if err == nil && audited {
+			err = audit(ctx, t, now, r.Actor, storage.AuditStopFlow, r.ID.String(), 1, r.Reason)
+		}
+		return f, err
 	})
 }
 
@@ -31,47 +38,74 @@ var (
 
 const flowByID = `SELECT` + flowColumns + ` FROM sequencer_flows WHERE id = ?`
 
-// LockFlows reads flows in id order.
+// LockFlows reads flows and those they are nested in, in id order.
 func (r rows) LockFlows(ctx context.Context, ids []storage.ID) ([]storage.Flow, error) {
 	flows := make([]storage.Flow, 0, len(ids))
-	for _, id := range byID(ids) {
-		err := r.each(ctx, func(rows *sql.Rows) error {
-			flows = append(flows, storage.Flow{})
-			return scanFlow(rows, &flows[len(flows)-1])
-		}, flowByID, id[:])
-		if err != nil {
+	have := make(map[storage.ID]bool, len(ids))
+	read := func(id storage.ID) error {
+		if have[id] || id.IsZero() {
+			return nil
+		}
+		have[id] = true
+		return r.each(ctx, collectFlows(&flows), flowByID, id[:])
+	}
+	for _, id := range ids {
+		if err := read(id); err != nil {
 			return nil, err
 		}
 	}
+	for i := range flows {
+		if err := read(flows[i].RootID); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(flows, func(a, b storage.Flow) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return flows, nil
+}
+
+func collectFlows(flows *[]storage.Flow) func(*sql.Rows) error {
+	return func(rows *sql.Rows) error {
+		*flows = append(*flows, storage.Flow{})
+		return scanFlow(rows, &(*flows)[len(*flows)-1])
+	}
 }
 
 const saveFlow = `
 UPDATE sequencer_flows
 SET phase = ?, state = ?, reason = ?, stop_state = ?, finished_at = ?, worker_id = ?, total = ?, completed = ?, failed = ?,
-	failed_allowed = ?, skipped = ?, cancelled = ?, interrupted = ?, undo_total = ?, undo_completed = ?, undo_failed = ?
+	failed_allowed = ?, skipped = ?, cancelled = ?, interrupted = ?, undo_total = ?, undo_completed = ?, undo_failed = ?,
+	generation = ?, fired = ?, callbacks_open = ?, failed_id = ?, last_id = ?, stop_for_now = ?
 WHERE id = ?`
 
-// By primary key. Of a flow that is over no member is open.
+// By primary key. Of a flow that is over no member is open. Bit 8 is the progress
+// callback, which every member may be due for.
 const advanceFlow = `
 UPDATE sequencer_flows SET completed = completed + ?1
-WHERE id = ?2 AND phase = 'forward'
+WHERE id = ?2 AND phase = 'forward' AND roles & 8 = 0
 	AND total - completed - failed - failed_allowed - skipped - cancelled - interrupted > ?1`
 
 // Advance is what nearly every step of a flow comes to.
-func (r rows) Advance(ctx context.Context, flow storage.ID, n int) (bool, error) {
-	changed, err := r.exec(ctx, advanceFlow, n, flow[:])
-	if r.handover != nil {
-		r.handover.due = changed > 0
+func (r rows) Advance(ctx context.Context, steps []settle.Step) ([]bool, error) {
+	did := make([]bool, len(steps))
+	for i, step := range steps {
+		changed, err := r.exec(ctx, advanceFlow, step.N, step.Flow[:])
+		if err != nil {
+			return nil, err
+		}
+		did[i] = changed > 0
 	}
-	return changed > 0, err
+	if r.handover != nil {
+		r.handover.due = did[0]
+	}
+	return did, nil
 }
 
 // SaveFlow writes what changes in a flow.
 func (r rows) SaveFlow(ctx context.Context, f storage.Flow) error {
 	_, err := r.exec(ctx, saveFlow,
 		string(f.Phase), string(f.State), f.Reason, string(f.StopState), microsOf(f.FinishedAt), blobOf(f.WorkerID), f.Total, f.Completed, f.Failed,
-		f.FailedAllowed, f.Skipped, f.Cancelled, f.Interrupted, f.UndoTotal, f.UndoCompleted, f.UndoFailed, f.ID[:])
+		f.FailedAllowed, f.Skipped, f.Cancelled, f.Interrupted, f.UndoTotal, f.UndoCompleted, f.UndoFailed,
+		f.Generation, int(f.Fired), f.CallbacksOpen, blobOf(f.FailedID), blobOf(f.LastID), intOf(f.StopForNow), f.ID[:])
 	return err
 }
 
@@ -118,18 +152,19 @@ func (r rows) Release(ctx context.Context, now time.Time, from []storage.ID, nee
 }
 
 // Both ends by primary key.
-const needing = `
-SELECT e.to_id FROM sequencer_edges AS e CROSS JOIN sequencer_executions AS x ON x.id = e.to_id
-WHERE e.from_id = ? AND e.needs = 1 AND x.state = 'pending'`
+const behind = `
+SELECT e.to_id, e.needs, x.kind FROM sequencer_edges AS e CROSS JOIN sequencer_executions AS x ON x.id = e.to_id
+WHERE e.from_id = ? AND x.state = 'pending'`
 
-// Needing finds who must not run because of from.
-func (r rows) Needing(ctx context.Context, from []storage.ID) ([]storage.Edge, error) {
-	var edges []storage.Edge
+// Leaving finds who waits for from.
+func (r rows) Leaving(ctx context.Context, from []storage.ID) ([]settle.Behind, error) {
+	var edges []settle.Behind
 	for _, id := range from {
 		err := r.each(ctx, func(rows *sql.Rows) error {
-			edges = append(edges, storage.Edge{From: id, Needs: true})
-			return rows.Scan((*idColumn)(&edges[len(edges)-1].To))
-		}, needing, id[:])
+			edges = append(edges, settle.Behind{Edge: storage.Edge{From: id}})
+			e := &edges[len(edges)-1]
+			return rows.Scan((*idColumn)(&e.To), (*truthColumn)(&e.Needs), (*string)(&e.Kind))
+		}, behind, id[:])
 		if err != nil {
 			return nil, err
 		}
@@ -142,20 +177,34 @@ func (r rows) Needing(ctx context.Context, from []storage.ID) ([]storage.Edge, e
 const (
 	cancelPending = `
 UPDATE sequencer_executions
-SET state = 'cancelled', finished_at = ?, reason = ?, holds_key = 0, parked = 0, cancel_asked = 0
+SET state = 'cancelled', finished_at = ?1, reason = ?2, for_now = ?3, holds_key = 0, parked = 0, cancel_asked = 0
 WHERE state = 'pending' AND `
 	cancelled = `
-RETURNING id, flow_id, name, kind, allowed_to_fail, undoes`
+RETURNING ` + endingColumns
 
-	cancelOne     = cancelPending + `id = ?` + cancelled
-	cancelForward = cancelPending + `flow_id = ? AND kind <> 'undo'` + cancelled
+	cancelOne     = cancelPending + `id = ?4` + cancelled
+	cancelForward = cancelPending + `flow_id = ?4 AND kind NOT IN ('undo', 'nested', 'callback')` + cancelled
 )
+
+// endingColumns is what the rules ask of a row that is over.
+const endingColumns = `id, flow_id, name, kind, method, state, for_now, allowed_to_fail, undoes,
+	iif(state = 'skipped' OR state = 'cancelled', reason, last_error)`
+
+func collectEndings(endings *[]settle.Ending) func(*sql.Rows) error {
+	return func(rows *sql.Rows) error {
+		var e settle.Ending
+		err := rows.Scan((*idColumn)(&e.ID), (*idColumn)(&e.FlowID), &e.Name, (*string)(&e.Kind), &e.Method, (*string)(&e.State),
+			(*truthColumn)(&e.ForNow), (*truthColumn)(&e.AllowedToFail), (*idColumn)(&e.Undoes), &e.Message)
+		*endings = append(*endings, e)
+		return err
+	}
+}
 
 // Cancel ends pending members.
 func (r rows) Cancel(ctx context.Context, now time.Time, members []settle.Cancellation) ([]settle.Ending, error) {
 	var endings []settle.Ending
 	for _, m := range members {
-		if err := r.each(ctx, cancelledInto(&endings, m.Reason), cancelOne, now.UnixMicro(), m.Reason, m.ID[:]); err != nil {
+		if err := r.each(ctx, collectEndings(&endings), cancelOne, now.UnixMicro(), m.Reason, intOf(m.ForNow), m.ID[:]); err != nil {
 			return nil, err
 		}
 	}
@@ -163,24 +212,15 @@ func (r rows) Cancel(ctx context.Context, now time.Time, members []settle.Cancel
 }
 
 // CancelPending ends all pending forward members of a flow.
-func (r rows) CancelPending(ctx context.Context, now time.Time, flow storage.ID, reason string) ([]settle.Ending, error) {
+func (r rows) CancelPending(ctx context.Context, now time.Time, flow storage.ID, reason string, forNow bool) ([]settle.Ending, error) {
 	var endings []settle.Ending
-	err := r.each(ctx, cancelledInto(&endings, reason), cancelForward, now.UnixMicro(), reason, flow[:])
+	err := r.each(ctx, collectEndings(&endings), cancelForward, now.UnixMicro(), reason, intOf(forNow), flow[:])
 	return endings, err
-}
-
-func cancelledInto(endings *[]settle.Ending, reason string) func(*sql.Rows) error {
-	return func(rows *sql.Rows) error {
-		e := settle.Ending{State: storage.Cancelled, Message: reason}
-		err := rows.Scan((*idColumn)(&e.ID), (*idColumn)(&e.FlowID), &e.Name, (*string)(&e.Kind), (*truthColumn)(&e.AllowedToFail), (*idColumn)(&e.Undoes))
-		*endings = append(*endings, e)
-		return err
-	}
 }
 
 // Through the index of members.
 const undoable = `SELECT` + executionColumns + ` FROM sequencer_executions
-WHERE flow_id = ? AND state = 'completed' AND undoable = 1 AND kind <> 'undo'
+WHERE flow_id = ? AND state = 'completed' AND undoable = 1 AND kind NOT IN ('undo', 'callback')
 ORDER BY finished_at DESC, position DESC`
 
 // Undoable lists what compensation undoes, in its order.
@@ -190,32 +230,23 @@ func (r rows) Undoable(ctx context.Context, flow storage.ID) ([]storage.Executio
 	return targets, err
 }
 
-// Insert adds members to a flow. Unlike Enqueue it has nobody to refuse a
-// duplicate to: a member whose key somebody else holds goes in without it.
-func (r rows) Insert(ctx context.Context, now time.Time, members []storage.Execution, edges []storage.Edge) error {
-	flowOf := make(map[storage.ID]storage.ID, len(members))
-	for i := range members {
-		flowOf[members[i].ID] = members[i].FlowID
-	}
-	edges, waits, err := openEdges(edges, flowOf)
-	if err != nil {
-		return err
-	}
-	for _, m := range members {
-		if m.UniqueKey != "" {
-			_, held, err := holderOf(ctx, r.txn, now, m.UniqueKey, true)
-			if err != nil {
-				return err
-			}
-			if held {
-				m.UniqueKey = ""
-			}
+// Insert adds what was decided. Unlike Enqueue it has nobody to refuse a duplicate
+// to: a row whose key somebody else holds goes in without it.
+func (r rows) Insert(ctx context.Context, now time.Time, add settle.Insertion) error {
+	for i := range add.Members {
+		m := &add.Members[i]
+		if m.UniqueKey == "" {
+			continue
 		}
-		if err := insertExecution(ctx, r.txn, now, &m, waits[m.ID]); err != nil {
+		_, held, err := holderOf(ctx, r.txn, now, m.UniqueKey, true)
+		if err != nil {
 			return err
 		}
+		if held {
+			m.UniqueKey = ""
+		}
 	}
-	return insertEdges(ctx, r.txn, edges)
+	return insertAll(ctx, r.txn, now, add)
 }
 
 // Both by primary key.

@@ -39,7 +39,7 @@ func TestAStepOfALineInAUsersTransactionFindsItsStatementsPrepared_Q0_2(t *testi
 		}
 	}
 	claim := &storage.ClaimRequest{Worker: worker.ID, Queues: []string{queue}, Limit: 1}
-	started, err := s.Enqueue(ctx, storage.EnqueueRequest{Flow: &flow, Executions: rows, Edges: edges, Claim: claim})
+	started, err := s.Enqueue(ctx, storage.EnqueueRequest{Flows: []storage.Flow{flow}, Executions: rows, Edges: edges, Claim: claim})
 	if err != nil {
 		t.Fatal(err)
 	}

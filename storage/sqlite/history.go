@@ -90,10 +90,10 @@ WHERE x.finished_at IS NOT NULL AND x.finished_at < ?1
 	AND ` + mayGo + `
 ORDER BY x.finished_at, x.id LIMIT ?5`
 
-// What must stay: migrations, members of open flows, and of each ordered operation
+// What must stay: migrations, approvals, members of open flows, and of each ordered operation
 // its newest row and its effective one, which a newer row replaces only if it is
 // neither cancelled nor skipped for one environment.
-const mayGo = `x.kind <> 'migration'
+const mayGo = `x.kind NOT IN ('migration', 'approval')
 	AND (x.flow_id IS NULL OR NOT EXISTS (SELECT 1 FROM sequencer_flows AS f WHERE f.id = x.flow_id AND f.finished_at IS NULL))
 	AND (x.kind <> 'ordered' OR EXISTS (
 		SELECT 1 FROM sequencer_executions AS n
@@ -128,8 +128,10 @@ func (s *Store) Prune(ctx context.Context, r storage.PruneRequest) (int, error) 
 		if limit <= 0 {
 			limit = -1
 		}
-		if _, err := t.exec(ctx, pruneLimits, now.UnixMicro()); err != nil {
-			return 0, err
+		for _, over := range []string{pruneLimits, freeOverdue} {
+			if _, err := t.exec(ctx, over, now.UnixMicro()); err != nil {
+				return 0, err
+			}
 		}
 		return prune(ctx, t, latest, completed, failed, others, limit)
 	})
@@ -178,7 +180,7 @@ func forget(ctx context.Context, t *txn, found []storage.Execution) error {
 			return err
 		}
 		if !may {
-			return fmt.Errorf("%s (%s) is kept: a migration, the newest or effective execution of an ordered operation, or a member of an open flow", e.Name, e.ID)
+			return fmt.Errorf("%s (%s) is kept: a migration, an approval, the newest or effective execution of an ordered operation, or a member of an open flow", e.Name, e.ID)
 		}
 	}
 	for i := range found {

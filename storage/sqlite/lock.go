@@ -17,8 +17,10 @@ ON CONFLICT (name) DO UPDATE SET worker_id = excluded.worker_id, execution_id = 
 	acquired_at = excluded.acquired_at, free_at = excluded.free_at`
 	freeLock = `DELETE FROM sequencer_locks WHERE name = ? AND worker_id = ? AND execution_id IS ? AND delivery = ?`
 
-	// A lock outlives its worker's row only if somebody meddled; it then shows a
-	// worker without a face, who has left.
+	freeOverdue = `DELETE FROM sequencer_locks WHERE worker_id = zeroblob(16) AND free_at <= ?` // through the index of locks by worker
+
+	// Where no worker holds it, and where it outlives its worker's row because somebody
+	// meddled, it shows one without a face, who has left.
 	lockColumns = ` l.name, l.execution_id, l.delivery, l.flow_id, l.acquired_at, l.free_at, l.worker_id, w.id IS NOT NULL AND w.left_at IS NULL,
 	coalesce(w.purpose, ''), coalesce(w.actor, ''), coalesce(w.hostname, ''), coalesce(w.boot, ''), coalesce(w.pid, 0),
 	coalesce(w.pid_start, ''), coalesce(w.build, 0), coalesce(w.version, ''), coalesce(w.queues, ''), coalesce(w.slots, 0),
@@ -39,9 +41,14 @@ func lockDest(l *storage.LockState, present *bool) []any {
 // Lock takes a named lock, see [storage.Leases]. Everything happens under the
 // write lock, so two takers cannot both find it free.
 func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
 	_, err := write(ctx, s, "lock "+r.Name, func(ctx context.Context, t *txn) (nothing, error) {
-		if err := mustBePresent(ctx, t, r.Worker); err != nil {
-			return nothing{}, err
+		if !r.Worker.IsZero() {
+			if err := mustBePresent(ctx, t, r.Worker); err != nil {
+				return nothing{}, err
+			}
 		}
 		now := clock(r.Now)
 		var held storage.LockState
@@ -53,7 +60,7 @@ func (s *Store) Lock(ctx context.Context, r storage.LockRequest) error {
 		case !found || !held.FreeAt.IsZero() && !held.FreeAt.After(now):
 		case held.Worker.ID == r.Worker && held.Execution == r.Execution && held.Delivery == r.Delivery:
 			return nothing{}, nil
-		case held.Worker.ID == r.Worker, present && !s.alive.provesDead(held.Worker.ID):
+		case held.Worker.ID == r.Worker, held.Worker.ID.IsZero(), present && !s.alive.provesDead(held.Worker.ID):
 			return nothing{}, &storage.LockedError{Lock: held}
 		}
 		var free time.Time

@@ -32,22 +32,36 @@ func operate(ctx context.Context, t *txn, now time.Time, o storage.Order) ([]sto
 	if o.Action == storage.ActPause || o.Action == storage.ActResume {
 		return []storage.Execution{}, pause(ctx, t, now, o)
 	}
-	ids := distinct(o.IDs)
+	if o.Action == storage.ActResumeFlow {
+		ids, err := settle.Resume(ctx, rows{txn: t}, now, o)
+		if err != nil {
+			return nil, err
+		}
+		if err := audit(ctx, t, now, o.Actor, string(o.Action), cmp.Or(o.Target, o.Flow.String()), len(ids), o.Reason); err != nil {
+			return nil, err
+		}
+		return byIDs(ctx, t, ids)
+	}
+	ids := settle.Distinct(o.IDs)
 	found, err := byIDs(ctx, t, ids)
 	if err != nil {
 		return nil, err
 	}
 	switch o.Action {
 	case storage.ActRetry:
-		err = retry(ctx, t, now, o, found)
+		err = settle.Retry(ctx, rows{txn: t}, now, o, found)
 	case storage.ActCancel:
 		err = cancel(ctx, t, now, o, found)
 	case storage.ActComplete:
 		err = resolve(ctx, t, now, o, found, storage.Completed)
 	case storage.ActFail:
 		err = resolve(ctx, t, now, o, found, storage.Failed)
+	case storage.ActReschedule:
+		err = reschedule(ctx, t, now, o, found)
 	case storage.ActForget:
 		err = forget(ctx, t, found)
+	case storage.ActApprove, storage.ActReject:
+		err = settle.Answer(ctx, rows{txn: t}, now, o, found)
 	default:
 		err = fmt.Errorf("unknown action %q", o.Action)
 	}
@@ -87,19 +101,6 @@ func byIDs(ctx context.Context, t *txn, ids []storage.ID) ([]storage.Execution, 
 	return list, nil
 }
 
-// distinct drops repeated ids.
-func distinct(ids []storage.ID) []storage.ID {
-	seen := make(map[storage.ID]bool, len(ids))
-	var list []storage.ID
-	for _, id := range ids {
-		if !seen[id] {
-			seen[id] = true
-			list = append(list, id)
-		}
-	}
-	return list
-}
-
 // mayBecome returns a *storage.TransitionError unless all executions are in one
 // of the states that the action starts from.
 func mayBecome(found []storage.Execution, to storage.State, from ...storage.State) error {
@@ -114,97 +115,6 @@ func mayBecome(found []storage.Execution, to storage.State, from ...storage.Stat
 		}
 	}
 	return nil
-}
-
-// Counters start anew: what was delivered so far is excused, which keeps the
-// fence rising. By primary key.
-const retryOne = `
-UPDATE sequencer_executions
-SET state = 'pending', queue = ?, worker_id = ?, due_at = ?, deadline_at = ?, waits = ?, finished_at = NULL,
-	excused = delivery, errors = 0, losses = 0, parked = 0, cancel_asked = 0, holds_key = unique_key IS NOT NULL,
-	reason = '', for_now = 0, environment = ''
-WHERE id = ?`
-
-// retry takes executions back to pending. Their unique keys are taken again; a
-// flow that is over runs again, and edges between two executions of the order
-// hold once more.
-func retry(ctx context.Context, t *txn, now time.Time, o storage.Order, found []storage.Execution) error {
-	if err := mayBecome(found, storage.Pending, storage.Failed, storage.Cancelled, storage.Interrupted); err != nil {
-		return err
-	}
-	err := changeFlows(ctx, t, found, func(f *storage.Flow, members []*storage.Execution) error {
-		if !f.Over() {
-			return fmt.Errorf("execution %s of %s: its flow %s is still running", members[0].ID, members[0].Name, f.ID)
-		}
-		for _, e := range members {
-			f.TakeBack(e.Kind, e.State, e.AllowedToFail, o.Home)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	waits, err := waitsAmong(ctx, t, found)
-	if err != nil {
-		return err
-	}
-	for i := range found {
-		e := &found[i]
-		if e.UniqueKey != "" {
-			holder, held, err := holderOf(ctx, t, now, e.UniqueKey, true)
-			if err != nil {
-				return err
-			}
-			if held {
-				return &storage.DuplicateError{Name: e.Name, Key: e.UniqueKey, HolderID: holder}
-			}
-		}
-		queue := cmp.Or(o.Queue, e.Queue)
-		var home, due, deadline any
-		if strings.HasPrefix(queue, storage.PrivateQueue) {
-			home = blobOf(o.Home)
-		}
-		if waits[e.ID] == 0 {
-			due = now.UnixMicro()
-			if e.RetryFor > 0 {
-				deadline = now.Add(e.RetryFor).UnixMicro()
-			}
-		}
-		if _, err := t.exec(ctx, retryOne, queue, home, due, deadline, waits[e.ID], e.ID[:]); err != nil {
-			return err
-		}
-		t.arrivals.In(queue)
-	}
-	return nil
-}
-
-// By the index of edges to a member.
-const edgesTo = `SELECT from_id, needs FROM sequencer_edges WHERE to_id = ?`
-
-// waitsAmong counts for each execution the edges that lead to it from another one
-// of the list.
-func waitsAmong(ctx context.Context, t *txn, list []storage.Execution) (map[storage.ID]int, error) {
-	in := make(map[storage.ID]bool, len(list))
-	for i := range list {
-		in[list[i].ID] = true
-	}
-	waits := map[storage.ID]int{}
-	for i := range list {
-		e := &list[i]
-		if e.FlowID.IsZero() {
-			continue
-		}
-		edges, err := edgesInto(ctx, t, e.ID)
-		if err != nil {
-			return nil, err
-		}
-		for _, edge := range edges {
-			if in[edge.From] {
-				waits[e.ID]++
-			}
-		}
-	}
-	return waits, nil
 }
 
 // changeFlows locks the flows of executions, lets change take its members back,
@@ -249,6 +159,9 @@ func cancel(ctx context.Context, t *txn, now time.Time, o storage.Order, found [
 	var pending []settle.Cancellation
 	for i := range found {
 		e := &found[i]
+		if e.State == storage.Pending && e.Kind == storage.Nested { // it ends with its flow
+			continue
+		}
 		if e.State == storage.Pending {
 			pending = append(pending, settle.Cancellation{ID: e.ID, Reason: o.Reason})
 			continue
@@ -261,8 +174,32 @@ func cancel(ctx context.Context, t *txn, now time.Time, o storage.Order, found [
 	if err != nil {
 		return err
 	}
+	if err := settle.CancelNested(ctx, rows{txn: t}, now, found, o.Reason); err != nil {
+		return err
+	}
 	_, err = settle.Endings(ctx, rows{txn: t}, now, endings)
 	return err
+}
+
+// By primary key.
+const rescheduleOne = `
+UPDATE sequencer_executions SET due_at = ?1, deadline_at = iif(retry_for_us > 0, ?1 + retry_for_us, NULL) WHERE id = ?2`
+
+// reschedule gives what is pending another due time.
+func reschedule(ctx context.Context, t *txn, now time.Time, o storage.Order, found []storage.Execution) error {
+	if err := settle.Reschedulable(found); err != nil {
+		return err
+	}
+	due := now.Add(max(o.Delay, 0)).UnixMicro()
+	for i := range found {
+		if _, err := t.exec(ctx, rescheduleOne, due, found[i].ID[:]); err != nil {
+			return err
+		}
+		if o.Delay <= 0 {
+			t.arrivals.In(found[i].Queue)
+		}
+	}
+	return nil
 }
 
 // By primary key.
@@ -272,6 +209,9 @@ const resolveOne = `UPDATE sequencer_executions SET state = ?, finished_at = ? W
 // flows count them anew, as if the worker had lived to say so.
 func resolve(ctx context.Context, t *txn, now time.Time, _ storage.Order, found []storage.Execution, to storage.State) error {
 	if err := mayBecome(found, to, storage.Interrupted); err != nil {
+		return err
+	}
+	if err := settle.Resolvable(found); err != nil {
 		return err
 	}
 	err := changeFlows(ctx, t, found, func(f *storage.Flow, members []*storage.Execution) error {
@@ -290,7 +230,7 @@ func resolve(ctx context.Context, t *txn, now time.Time, _ storage.Order, found 
 			return err
 		}
 		endings[i] = settle.Ending{
-			ID: e.ID, FlowID: e.FlowID, Name: e.Name, Kind: e.Kind, State: to,
+			ID: e.ID, FlowID: e.FlowID, Name: e.Name, Kind: e.Kind, Method: e.Method, State: to,
 			AllowedToFail: e.AllowedToFail, Undoes: e.Undoes, Message: e.LastError,
 		}
 	}

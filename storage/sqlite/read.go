@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"time"
 
 	"github.com/gosequencer/sequencer/storage"
 )
@@ -31,53 +30,6 @@ func (s *Store) asks() (db *sql.DB, done func()) {
 		return s.writer.db, s.alone.Unlock
 	}
 	return s.reader, func() {}
-}
-
-// The index has the candidates in the order of their names, and those of one name
-// from the oldest to the newest, with all that decides; the newest of each is
-// picked here, at less than a window function costs.
-const newest = `
-SELECT id, name, kind, state, for_now, created_at, finished_at, checksum FROM sequencer_executions INDEXED BY sequencer_executions_newest
-WHERE (kind = 'ordered' OR kind = 'migration')
-	AND state <> 'cancelled' AND NOT (state = 'skipped' AND environment <> '' AND environment <> ?)
-ORDER BY kind, name, created_at, id`
-
-// Newest lists the effective row of each ordered operation and migration: of those
-// that are not over the latest, else the latest of all.
-func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.Execution, error) {
-	type row struct { // a whole Execution is too large to be moved about
-		id                storage.ID
-		name, checksum    string
-		kind              storage.Kind
-		state             storage.State
-		forNow            bool
-		created, finished time.Time
-	}
-	var effective []row
-	var e row
-	dest := []any{
-		(*idColumn)(&e.id), &e.name, (*string)(&e.kind), (*string)(&e.state), (*truthColumn)(&e.forNow),
-		(*instantColumn)(&e.created), (*instantColumn)(&e.finished), &e.checksum,
-	}
-	err := s.read(ctx, func(rows *sql.Rows) error {
-		if err := rows.Scan(dest...); err != nil {
-			return err
-		}
-		switch last := len(effective) - 1; {
-		case last < 0 || effective[last].name != e.name || effective[last].kind != e.kind:
-			effective = append(effective, e)
-		case effective[last].state.Over() || !e.state.Over():
-			effective[last] = e
-		}
-		return nil
-	}, newest, r.Environment)
-	list := make([]storage.Execution, len(effective))
-	for i, e := range effective {
-		x := &list[i]
-		x.ID, x.Name, x.Kind, x.State, x.ForNow = e.id, e.name, e.kind, e.state, e.forNow
-		x.CreatedAt, x.FinishedAt, x.Checksum = e.created, e.finished, e.checksum
-	}
-	return list, s.fail("read the newest executions", err)
 }
 
 // Executions lists what a filter selects, a page at a time.
@@ -122,6 +74,9 @@ func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow
 	if f.Open {
 		where.and(`finished_at IS NULL`)
 	}
+	if !f.Root.IsZero() {
+		where.and(`(id = ? OR root_id = ? AND parent_id IS NOT NULL)`, f.Root[:], f.Root[:])
+	}
 	list := []storage.Flow{}
 	err := s.read(ctx, func(rows *sql.Rows) error {
 		list = append(list, storage.Flow{})
@@ -130,9 +85,9 @@ func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow
 	return list, s.fail("list flows", err)
 }
 
-// Members through their index, edges through the primary key.
+// Members and edges through their indexes.
 const edgesOfFlow = `
-SELECT e.from_id, e.to_id, e.needs FROM sequencer_executions AS x CROSS JOIN sequencer_edges AS e ON e.from_id = x.id
+SELECT e.from_id, e.to_id, e.needs FROM sequencer_executions AS x CROSS JOIN sequencer_edges AS e ON e.to_id = x.id
 WHERE x.flow_id = ? ORDER BY e.from_id, e.to_id, e.needs`
 
 // Edges lists the edges of a flow.
@@ -145,17 +100,6 @@ func (s *Store) Edges(ctx context.Context, flow storage.ID) ([]storage.Edge, err
 		return err
 	}, edgesOfFlow, flow[:])
 	return list, s.fail("list edges", err)
-}
-
-func edgesInto(ctx context.Context, t *txn, to storage.ID) ([]storage.Edge, error) {
-	var list []storage.Edge
-	err := t.each(ctx, func(rows *sql.Rows) error {
-		e := storage.Edge{To: to}
-		err := rows.Scan((*idColumn)(&e.From), (*truthColumn)(&e.Needs))
-		list = append(list, e)
-		return err
-	}, edgesTo, to[:])
-	return list, err
 }
 
 // The first through the index of those present, the second by primary key.
@@ -191,8 +135,8 @@ func (s *Store) Counts(ctx context.Context) ([]storage.Count, error) {
 
 // By primary key, which begins with the minute.
 const statsBetween = `
-SELECT minute_at, queue, name, ending, n, ran_us, waited_us FROM sequencer_stats
-WHERE minute_at >= ? AND minute_at < ? ORDER BY minute_at, queue, name, ending`
+SELECT minute_at - minute_at % ? AS step, queue, name, ending, sum(n), sum(ran_us), sum(waited_us) FROM sequencer_stats
+WHERE minute_at >= ? AND minute_at < ? GROUP BY step, queue, name, ending ORDER BY step, queue, name, ending`
 
 // Stats lists statistics by the minute.
 func (s *Store) Stats(ctx context.Context, f storage.StatsFilter) ([]storage.Stat, error) {
@@ -206,10 +150,13 @@ func (s *Store) Stats(ctx context.Context, f storage.StatsFilter) ([]storage.Sta
 	list := []storage.Stat{}
 	err := s.read(ctx, func(rows *sql.Rows) error {
 		var st storage.Stat
-		err := rows.Scan((*instantColumn)(&st.Minute), &st.Queue, &st.Name, &st.Ending, &st.N, (*durationColumn)(&st.Ran), (*durationColumn)(&st.Waited))
-		list = append(list, st)
+		var under string
+		err := rows.Scan((*instantColumn)(&st.Minute), &under, &st.Name, &st.Ending, &st.N, (*durationColumn)(&st.Ran), (*durationColumn)(&st.Waited))
+		if f.Wants(&st, under) {
+			list = append(list, st)
+		}
 		return err
-	}, statsBetween, since, until)
+	}, statsBetween, f.Seconds()*1_000_000, since, until)
 	return list, s.fail("read statistics", err)
 }
 
@@ -245,4 +192,14 @@ func page(limit int) int {
 		return 100
 	}
 	return min(limit, 10_000)
+}
+
+// Callbacks reads those that a flow was enqueued with.
+func (s *Store) Callbacks(ctx context.Context, flow storage.ID) ([]storage.Callback, error) {
+	var stored []byte
+	err := s.read(ctx, func(rows *sql.Rows) error { return rows.Scan(&stored) }, callbacksOf, flow[:])
+	if err != nil {
+		return nil, s.fail("read callbacks", err)
+	}
+	return storage.DecodeCallbacks(stored)
 }

@@ -11,11 +11,13 @@ import (
 const (
 	resealInput      = `UPDATE sequencer_executions SET input = ? WHERE id = ? AND input = ?`
 	resealCheckpoint = `UPDATE sequencer_executions SET checkpoint = ? WHERE id = ? AND checkpoint = ?`
+	resealCallbacks  = `UPDATE sequencer_flows SET callbacks = ? WHERE id = ? AND callbacks = ?`
 	resealResult     = `UPDATE sequencer_executions SET result = ? WHERE id = ? AND result = ?`
 )
 
 var resealed = map[storage.Field]string{
 	storage.FieldInput: resealInput, storage.FieldCheckpoint: resealCheckpoint, storage.FieldResult: resealResult,
+	storage.FieldCallbacks: resealCallbacks,
 }
 
 // Reseal replaces bytes of rows by others, see [storage.Operator].

@@ -206,7 +206,8 @@ func collect(list *[]storage.Execution) func(*sql.Rows) error {
 
 const flowColumns = `
 id, kind, name, method, policy, phase, state, reason, actor, host, build, options, worker_id, stop_state, created_at, finished_at,
-total, completed, failed, failed_allowed, skipped, cancelled, interrupted, undo_total, undo_completed, undo_failed`
+total, completed, failed, failed_allowed, skipped, cancelled, interrupted, undo_total, undo_completed, undo_failed,
+parent_id, root_id, generation, roles, fired, callbacks_open, failed_id, last_id, stop_for_now`
 
 func scanFlow(rows *sql.Rows, f *storage.Flow) error {
 	return rows.Scan(
@@ -214,6 +215,8 @@ func scanFlow(rows *sql.Rows, f *storage.Flow) error {
 		(*idColumn)(&f.WorkerID), (*string)(&f.StopState), (*instantColumn)(&f.CreatedAt), (*instantColumn)(&f.FinishedAt),
 		(*intColumn)(&f.Total), (*intColumn)(&f.Completed), (*intColumn)(&f.Failed), (*intColumn)(&f.FailedAllowed), (*intColumn)(&f.Skipped),
 		(*intColumn)(&f.Cancelled), (*intColumn)(&f.Interrupted), (*intColumn)(&f.UndoTotal), (*intColumn)(&f.UndoCompleted), (*intColumn)(&f.UndoFailed),
+		(*idColumn)(&f.ParentID), (*idColumn)(&f.RootID), (*intColumn)(&f.Generation), (*intColumn)(&f.Roles), (*intColumn)(&f.Fired),
+		(*intColumn)(&f.CallbacksOpen), (*idColumn)(&f.FailedID), (*idColumn)(&f.LastID), (*truthColumn)(&f.StopForNow),
 	)
 }
 

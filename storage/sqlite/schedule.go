@@ -75,8 +75,8 @@ func fire(ctx context.Context, t *txn, r storage.EnqueueRequest) (refused []stor
 }
 
 func wroteBefore(ctx context.Context, t *txn, r storage.EnqueueRequest) (bool, error) {
-	if r.Flow != nil {
-		if there, err := t.any(ctx, flowExists, r.Flow.ID[:]); there || err != nil {
+	if len(r.Flows) > 0 {
+		if there, err := t.any(ctx, flowExists, r.Flows[0].ID[:]); there || err != nil {
 			return there, err
 		}
 	}

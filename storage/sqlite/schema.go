@@ -14,8 +14,8 @@ import (
 // Version of the schema that this binary wants, and the oldest binary that may
 // still work on it. They rise with each file in schema/.
 const (
-	schemaVersion    = 2
-	oldestCompatible = 1
+	schemaVersion    = 3
+	oldestCompatible = 3
 )
 
 //go:embed schema/*.sql

@@ -158,6 +158,20 @@ func (s *Store) DB() (*sql.DB, error) {
 	return s.writer.db, nil
 }
 
+// CopyTo writes a copy of the database, the user's tables with the ledger, to a file that
+// must not exist, while others go on writing. Where there is no database yet there is
+// nothing to copy, and no file is made.
+func (s *Store) CopyTo(ctx context.Context, path string) error {
+	db, err := s.DB()
+	if err != nil || !s.loc.exists() {
+		return err
+	}
+	if _, err := db.ExecContext(ctx, `VACUUM INTO ?`, path); err != nil {
+		return s.fail("copy the database to "+path, err)
+	}
+	return nil
+}
+
 // Close ends calls in flight with storage.ErrClosed, frees the file locks of the
 // workers that joined through this Store, and closes every connection.
 func (s *Store) Close() error {

@@ -22,19 +22,18 @@ type (
 	}
 )
 
-func (s statistics) add(kind storage.Kind, queue, name, ending string, ran, waited time.Duration) {
-	if queue = storage.StatQueue(kind, queue); queue == "" {
-		return
+func (s statistics) add(kind storage.Kind, queue, name, ending string, o *storage.Outcome, waited time.Duration) {
+	for under := range storage.CountedUnder(kind, queue, o) {
+		key := statistic{under, name, ending}
+		d := s[key]
+		if d == nil {
+			d = &delta{}
+			s[key] = d
+		}
+		d.n++
+		d.ran += o.Ran
+		d.waited += max(waited, 0)
 	}
-	key := statistic{queue, name, ending}
-	d := s[key]
-	if d == nil {
-		d = &delta{}
-		s[key] = d
-	}
-	d.n++
-	d.ran += ran
-	d.waited += max(waited, 0)
 }
 
 // By primary key.

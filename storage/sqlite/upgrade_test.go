@@ -42,12 +42,12 @@ func TestSetupUpgradesALedgerOfSchema1(t *testing.T) { // S4.10
 	}
 	s := reopen(t, path, sqlite.Options{})
 	_, err = s.Pauses(t.Context())
-	if old, ok := errors.AsType[*storage.SchemaError](err); !ok || old.Schema != (storage.Schema{Version: 1, OldestCompatible: 1, Want: 2}) {
+	if old, ok := errors.AsType[*storage.SchemaError](err); !ok || old.Schema != (storage.Schema{Version: 1, OldestCompatible: 1, Want: 3}) {
 		t.Errorf("before Setup: got %v, want a SchemaError for schema 1", err)
 	}
 	for range 2 {
 		found, err := s.Setup(t.Context())
-		if want := (storage.Schema{Version: 2, OldestCompatible: 1, Want: 2}); err != nil || found != want {
+		if want := (storage.Schema{Version: 3, OldestCompatible: 3, Want: 3}); err != nil || found != want {
 			t.Fatalf("Setup: %+v, %v; want %+v", found, err, want)
 		}
 	}

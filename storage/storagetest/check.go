@@ -18,7 +18,7 @@ import (
 func Check(tb testing.TB, store storage.Store) {
 	tb.Helper()
 	ctx := context.Background()
-	c := checker{TB: tb, byID: map[storage.ID]*storage.Execution{}, members: map[storage.ID][]*storage.Execution{}}
+	c := checker{TB: tb, byID: map[storage.ID]*storage.Execution{}, members: map[storage.ID][]*storage.Execution{}, opened: map[storage.ID]bool{}, again: map[storage.ID]bool{}, stopped: map[storage.ID]bool{}}
 	rows, err := all(ctx, store)
 	if err != nil {
 		if !errors.Is(err, storage.ErrClosed) {
@@ -44,6 +44,18 @@ func Check(tb testing.TB, store storage.Store) {
 	flows, err := store.Flows(ctx, storage.FlowFilter{Limit: 10_000})
 	if err != nil {
 		tb.Errorf("check: flows: %v", err)
+	}
+	for i := range flows {
+		f := &flows[i]
+		if !f.ParentID.IsZero() && f.StopState != "" { // its row ends with it, whatever it waits for
+			c.stopped[f.ParentID] = true
+		}
+		if f.Generation > 1 { // edges lead from one flow of a nest to another
+			c.again[f.RootID] = true
+		}
+		if !f.ParentID.IsZero() && !f.Over() && f.Total+f.UndoTotal > 0 {
+			c.opened[f.ParentID] = true
+		}
 	}
 	for i := range flows {
 		c.flow(ctx, store, &flows[i])
@@ -73,6 +85,9 @@ type checker struct {
 	testing.TB
 	byID    map[storage.ID]*storage.Execution
 	members map[storage.ID][]*storage.Execution
+	opened  map[storage.ID]bool // rows that stand for an open flow
+	stopped map[storage.ID]bool // rows that stand for a flow that is being stopped
+	again   map[storage.ID]bool // outermost flows of nests in which members were taken back
 }
 
 // execution checks what one row says of itself (S5.4).
@@ -156,6 +171,9 @@ func (c *checker) attempts(ctx context.Context, store storage.Store, rows []stor
 				c.Errorf("check: an attempt of the unknown execution %s", a.ExecutionID)
 				continue
 			}
+			if a.Delivery < 0 && a.Delivery >= -e.Delivery && a.Number == 0 { // of a hook
+				continue
+			}
 			if k := (key{a.ExecutionID, a.Delivery}); seen[k] || a.Delivery > e.Delivery || a.Delivery < 1 || a.Number < 0 || a.Number > a.Delivery {
 				c.Errorf("check: %s: attempt %d at delivery %d of %d, seen before: %v", e.Name, a.Number, a.Delivery, e.Delivery, seen[k])
 			} else {
@@ -171,10 +189,17 @@ func (c *checker) flow(ctx context.Context, store storage.Store, f *storage.Flow
 	members := c.members[f.ID]
 	got := storage.Flow{}
 	rolledBack := 0
+	callbacks := 0
 	for _, e := range members {
-		if e.Kind == storage.Undo {
+		switch e.Kind {
+		case storage.KindCallback:
+			if !e.State.Over() && e.Method != string(storage.RoleFinally) {
+				callbacks++
+			}
+			continue
+		case storage.Undo:
 			got.UndoTotal++
-		} else {
+		default:
 			got.Total++
 		}
 		if e.State == storage.RolledBack && e.Kind != storage.Undo {
@@ -191,8 +216,16 @@ func (c *checker) flow(ctx context.Context, store storage.Store, f *storage.Flow
 		c.Errorf("check: flow %s has %d open members and %d open undoings, its members say %d and %d",
 			f.ID, f.Open(), f.UndoOpen(), got.Open()-rolledBack, got.UndoOpen())
 	}
+	if callbacks != f.CallbacksOpen {
+		c.Errorf("check: flow %s has %d open callbacks, its rows say %d", f.ID, f.CallbacksOpen, callbacks)
+	}
+	if f.Generation < 1 || f.RootID.IsZero() {
+		c.Errorf("check: flow %s has generation %d and root %q", f.ID, f.Generation, f.RootID)
+	}
+	c.nested(f)
 	open := f.Open() + f.UndoOpen()
-	if f.Over() != (open == 0) {
+	waits := f.Hollow() // empty: the row that stands for it ends it
+	if f.Over() != (open == 0) && !waits {
 		c.Errorf("check: flow %s has %d open members and finished at %v", f.ID, open, f.FinishedAt)
 	}
 	if want := f.Verdict(); f.Over() && f.State != want {
@@ -202,6 +235,25 @@ func (c *checker) flow(ctx context.Context, store storage.Store, f *storage.Flow
 		c.Errorf("check: flow %s is open and %s, want running", f.ID, f.State)
 	}
 	c.waits(ctx, store, f, members)
+}
+
+// nested checks that the row which stands for a flow stands as the flow does.
+func (c *checker) nested(f *storage.Flow) {
+	c.Helper()
+	row := c.byID[f.ParentID]
+	if row == nil { // not nested, or forgotten
+		return
+	}
+	switch over := f.Over(); {
+	case row.Kind == storage.KindCallback: // a person may have cancelled it alone
+	case f.Hollow(): // it ends the flow, not the flow it
+	case over && row.State == storage.Pending:
+		c.Errorf("check: flow %s is over, and %s, which stands for it, is pending", f.ID, row.ID)
+	case !over && row.State.Over() && row.State != storage.Completed:
+		c.Errorf("check: flow %s is open, and %s, which stands for it, is %s", f.ID, row.ID, row.State)
+	case over && row.State.Over() && row.State != f.Outside() && row.State != storage.Completed:
+		c.Errorf("check: flow %s is %s, and %s, which stands for it, is %s", f.ID, f.State, row.ID, row.State)
+	}
 }
 
 func (c *checker) counters(f, got *storage.Flow, rolledBack int) {
@@ -219,10 +271,12 @@ func (c *checker) counters(f, got *storage.Flow, rolledBack int) {
 	}
 }
 
-// waits checks that each pending member waits for exactly its open predecessors.
+// waits checks that each pending member waits for exactly its open predecessors, or
+// for fewer once some were taken back: their edges are settled for good. A callback that
+// is taken back begins no generation, so those may be among the open ones at any time.
 func (c *checker) waits(ctx context.Context, store storage.Store, f *storage.Flow, members []*storage.Execution) {
 	c.Helper()
-	if f.Over() {
+	if f.Over() && f.CallbacksOpen == 0 {
 		return
 	}
 	edges, err := store.Edges(ctx, f.ID)
@@ -230,14 +284,21 @@ func (c *checker) waits(ctx context.Context, store storage.Store, f *storage.Flo
 		c.Errorf("check: edges of %s: %v", f.ID, err)
 		return
 	}
-	open := map[storage.ID]int{}
+	open, maybe := map[storage.ID]int{}, map[storage.ID]int{}
 	for _, e := range edges {
 		if from := c.byID[e.From]; from != nil && !from.State.Over() {
 			open[e.To]++
+			if from.Kind == storage.KindCallback {
+				maybe[e.To]++
+			}
 		}
 	}
 	for _, e := range members {
-		if e.State == storage.Pending && e.Waits != open[e.ID] {
+		if c.opened[e.ID] {
+			open[e.ID]++
+		}
+		exact := !c.again[f.RootID] && e.Kind != storage.KindCallback
+		if e.State == storage.Pending && !c.stopped[e.ID] && (e.Waits > open[e.ID] || exact && e.Waits < open[e.ID]-maybe[e.ID]) {
 			c.Errorf("check: %s waits for %d, but %d of its predecessors are open", e.Name, e.Waits, open[e.ID])
 		}
 	}
@@ -252,7 +313,7 @@ func sortSnapshot(s *snapshot) {
 		return cmp.Or(cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.State, b.State))
 	})
 	slices.SortFunc(s.Stats, func(a, b storage.Stat) int {
-		return cmp.Or(a.Minute.Compare(b.Minute), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Ending, b.Ending))
+		return cmp.Or(a.Minute.Compare(b.Minute), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Ending, b.Ending))
 	})
 	slices.SortFunc(s.Flows, func(a, b storage.Flow) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	slices.SortFunc(s.Audit, func(a, b storage.AuditEntry) int { return bytes.Compare(a.ID[:], b.ID[:]) })

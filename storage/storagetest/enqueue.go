@@ -21,6 +21,7 @@ var enqueueRules = []rule{
 		want.State, want.CreatedAt, want.DueAt = storage.Pending, base, base
 		l.same("row", l.get(a.ID), want)
 	}},
+	{"S34.26 what a person asked for is audited with the rows, once, and only if there are any", enqueueAudited},
 	{"S4.2 every field Enqueue reads comes back as it was, and no other is taken", enqueueRoundTrip},
 	{"S4.2 instants come back in UTC with microseconds", func(t *testing.T, l *lab) {
 		l.now = base.Add(123456789 * time.Nanosecond).In(time.FixedZone("east", 3600))
@@ -222,7 +223,7 @@ var enqueueRules = []rule{
 		f.flow.WorkerID, f.flow.Actor = l.join(), "ada@lab"
 		f.enqueue()
 		want := f.flow
-		want.State, want.Phase, want.CreatedAt, want.Total = storage.Running, storage.PhaseForward, base, 3
+		want.State, want.Phase, want.CreatedAt, want.Total, want.RootID, want.Generation = storage.Running, storage.PhaseForward, base, 3, f.flow.ID, 1
 		l.same("flow", l.flow(f.flow.ID), want)
 		edges, err := l.store.Edges(t.Context(), f.flow.ID)
 		l.must(err, "Edges")
@@ -369,3 +370,60 @@ func enqueueRoundTrip(t *testing.T, l *lab) {
 
 // sortedTags lets a store keep tags as a set.
 var sortedTags = cmpopts.SortSlices(func(a, b string) bool { return a < b })
+
+// enqueueAudited sends a request that somebody made by hand, repeats it, and has it refused.
+func enqueueAudited(t *testing.T, l *lab) {
+	t.Helper()
+	entries := func() []storage.AuditEntry {
+		got, err := l.store.Audit(t.Context(), storage.AuditFilter{Target: "schedule nightly"})
+		l.must(err, "Audit")
+		for i := range got {
+			got[i].ID = storage.ID{}
+		}
+		return got
+	}
+	send := func(refuse bool, rows ...storage.Execution) ([]storage.Receipt, error) {
+		done, err := l.store.Enqueue(t.Context(), storage.EnqueueRequest{
+			Now: l.now, Executions: rows, RefuseDuplicates: refuse,
+			Audit: &storage.AuditEntry{Actor: "ada", Action: storage.AuditRunSchedule, Target: "schedule nightly", Reason: "it was late"},
+		})
+		return done.Receipts, err
+	}
+	one := storage.AuditEntry{At: l.now, Actor: "ada", Action: storage.AuditRunSchedule, Target: "schedule nightly", Count: 1, Reason: "it was late"}
+	plain, unique := l.row("plain"), l.row("unique")
+	unique.UniqueKey = "key"
+	for range 2 {
+		receipts, err := send(false, plain)
+		l.must(err, "Enqueue")
+		l.same("receipts", receipts, []storage.Receipt{{ID: plain.ID}})
+		l.same("audit", entries(), []storage.AuditEntry{one})
+	}
+	l.tick(time.Second)
+	_, err := send(true, unique)
+	l.must(err, "Enqueue")
+	two := one
+	two.At = l.now
+	l.same("audit", entries(), []storage.AuditEntry{two, one})
+
+	// With a duplicate beside it, one row is written; without, none.
+	again, beside := l.row("again"), l.row("beside")
+	again.UniqueKey = "key"
+	l.tick(time.Second)
+	for range 2 {
+		receipts, err := send(false, again, beside)
+		l.must(err, "Enqueue")
+		l.same("receipts", receipts, []storage.Receipt{{ID: again.ID, Duplicate: true, HolderID: unique.ID}, {ID: beside.ID}})
+	}
+	three := one
+	three.At = l.now
+	l.unchanged("duplicates alone", func() {
+		for _, refuse := range []bool{false, true} {
+			late := l.row("again")
+			late.UniqueKey = "key"
+			if _, err := send(refuse, late); (err != nil) != refuse {
+				t.Errorf("refuse %v: %v", refuse, err)
+			}
+		}
+	})
+	l.same("audit", entries(), []storage.AuditEntry{three, two, one})
+}

@@ -283,11 +283,83 @@ var finishRules = []rule{
 
 		l.tick(time.Minute)
 		run("a", completed)
+		all, err := l.store.Stats(t.Context(), storage.StatsFilter{})
+		l.must(err, "Stats")
+		for _, step := range []time.Duration{5 * time.Minute, time.Hour, 24 * time.Hour} {
+			f := storage.StatsFilter{Step: step}
+			got, err := l.store.Stats(t.Context(), f)
+			l.must(err, "Stats")
+			if want := f.Summed(all); !slices.Equal(got, want) {
+				t.Errorf("summed over %s: got %+v, want %+v", step, got, want)
+			}
+		}
 		got, err := l.store.Stats(t.Context(), storage.StatsFilter{Since: minute.Add(time.Minute), Until: minute.Add(2 * time.Minute)})
 		l.must(err, "Stats")
 		l.same("stats of the next minute", got, []storage.Stat{
 			{Minute: minute.Add(time.Minute), Queue: "default", Name: "a", Ending: "completed", N: 1, Ran: 2 * time.Second, Waited: time.Second},
 		})
+	}},
+	{"S16.4 Q8.5 watched tags have statistics of their own, by name and ending, apart from those of queues", func(t *testing.T, l *lab) {
+		w := l.join()
+		run := func(name string, watched []string, o func(storage.Execution) storage.Outcome) {
+			row := l.row(name)
+			row.Tags = []string{"billing", "eu", "other"}
+			l.enqueue(row)
+			l.tick(time.Second)
+			e := l.take(w)
+			l.tick(2 * time.Second)
+			out := o(e)
+			out.Ran, out.Watched = 2*time.Second, watched
+			l.settle(w, out)
+		}
+		completed := func(e storage.Execution) storage.Outcome { return outcome(e, storage.Completed) }
+		excused := func(e storage.Execution) storage.Outcome {
+			o := outcome(e, storage.Pending)
+			o.Excuse, o.Delay = true, 1000*time.Hour
+			return o
+		}
+		run("a", []string{"billing", "eu"}, completed)
+		run("a", []string{"billing"}, completed)
+		run("a", nil, completed)
+		run("b", []string{"billing"}, func(e storage.Execution) storage.Outcome { return failure(e, storage.Failed, "boom") })
+		run("b", []string{"billing"}, excused)
+		minute := base.Truncate(time.Minute)
+		stat := func(queue, tag, name, ending string, n int64) storage.Stat {
+			return storage.Stat{
+				Minute: minute, Queue: queue, Tag: tag, Name: name, Ending: ending, N: n,
+				Ran: time.Duration(2*n) * time.Second, Waited: time.Duration(n) * time.Second,
+			}
+		}
+		s := l.snapshot()
+		l.same("statistics by tag", s.Watched, []storage.Stat{
+			stat("", "billing", "a", "completed", 2), stat("", "billing", "b", "failed", 1), stat("", "eu", "a", "completed", 1),
+		})
+		l.same("statistics by queue", s.Stats, []storage.Stat{stat("default", "", "a", "completed", 3), stat("default", "", "b", "failed", 1)})
+		got, err := l.store.Stats(t.Context(), storage.StatsFilter{Since: minute.Add(time.Minute), Watched: true})
+		l.must(err, "Stats")
+		l.same("statistics by tag of the next minute", got, []storage.Stat(nil))
+	}},
+	{"S16.4 members of runs, and endings of one write, count for their watched tags too", func(t *testing.T, l *lab) {
+		f := l.draft(storage.PolicyStop, "a", "b")
+		f.enqueue()
+		a, b := outcome(f.take("a"), storage.Completed), outcome(f.take("b"), storage.Skipped)
+		a.Watched, b.Watched = []string{"billing"}, []string{"billing"}
+		l.settle(f.worker, a)
+		l.settle(f.worker, b)
+		w := l.join()
+		var many []storage.Outcome
+		for range 6 {
+			l.enqueue(l.row("c"))
+			o := outcome(l.take(w), storage.Completed)
+			o.Watched = []string{"eu"}
+			many = append(many, o)
+		}
+		l.settle(w, many...)
+		sums := map[string]int64{}
+		for _, st := range l.snapshot().Watched {
+			sums[st.Tag+" "+st.Name+" "+st.Ending] += st.N
+		}
+		l.same("statistics by tag", sums, map[string]int64{"billing a completed": 1, "billing b skipped": 1, "eu c completed": 6})
 	}},
 	{"Q0.2 a claim fused with Finish takes the next work in the same step", func(t *testing.T, l *lab) {
 		f := l.draft(storage.PolicyStop, "a", "b needs a")
@@ -340,6 +412,32 @@ var finishRules = []rule{
 		l.settle(w, failure(e, storage.Pending, "boom"))
 		if got := l.take(w); string(got.Checkpoint) != "two" {
 			t.Errorf("the next attempt gets checkpoint %q, want two", got.Checkpoint)
+		}
+	}},
+	{"Q2.17 a cursor that moved forgets the losses before it; one that did not, no", func(t *testing.T, l *lab) {
+		a := l.row("a")
+		l.enqueue(a)
+		w := l.join()
+		o := outcome(l.take(w), storage.Pending)
+		o.Losses = 3
+		l.settle(w, o)
+		e := l.take(w)
+		save := func(data string, moved bool) {
+			l.must(l.store.Checkpoint(t.Context(), storage.CheckpointRequest{
+				Now: l.now, Worker: w, ID: a.ID, Delivery: e.Delivery, Data: []byte(data), Moved: moved,
+			}), "Checkpoint")
+		}
+		before := l.get(a.ID)
+		save("here", false)
+		before.Checkpoint = []byte("here")
+		l.same("the row with a cursor that did not move", l.get(a.ID), before)
+		for _, data := range []string{"there", "beyond"} {
+			save(data, true)
+			before.Checkpoint, before.Losses = []byte(data), 0
+			l.same("the row with a cursor that moved", l.get(a.ID), before)
+		}
+		if before.Excused+before.Errors+before.Delivery == 0 {
+			t.Error("the row counts nothing else: that shows nothing")
 		}
 	}},
 	{"S5.7 a checkpoint of a late writer is ErrLeaseLost and changes nothing", func(t *testing.T, l *lab) {

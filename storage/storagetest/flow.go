@@ -85,6 +85,7 @@ var flowRules = []rule{
 		f.end("other", storage.Completed)
 		f.wantOver(storage.Failed)
 	}},
+	{"F3 Q6.4 Q5.29 down a long line all is cancelled as down a short one, and taken back", deepCancellation},
 	{"F3 a member that needs one which failed is cancelled though others before it are open", func(t *testing.T, l *lab) {
 		f := l.draft(storage.PolicyContinue, "a", "b", "c needs a", "c after b", "d needs c", "d needs b")
 		f.enqueue()
@@ -94,7 +95,7 @@ var flowRules = []rule{
 		f.wantOver(storage.Failed)
 	}},
 	{"S20.3 Q5.24 F1 an allowed failure stops nobody, blocks who needs it, and leaves the flow completed", func(t *testing.T, l *lab) {
-		for _, policy := range []storage.FlowPolicy{storage.PolicyStop, storage.PolicyContinue, storage.PolicyCompensate} {
+		for _, policy := range []storage.FlowPolicy{storage.PolicyStop, storage.PolicyContinue, storage.PolicyCompensate, storage.PolicyAtomic} {
 			f := l.draft(policy, "a", "b needs a", "c after a", "d")
 			f.member("a").AllowedToFail = true
 			f.enqueue()
@@ -144,7 +145,7 @@ var flowRules = []rule{
 		f.wantOver(storage.Failed)
 	}},
 	{"F2 F6 an interruption cancels all that is pending under any policy, allowed to fail or not, and compensates nothing", func(t *testing.T, l *lab) {
-		for _, policy := range []storage.FlowPolicy{storage.PolicyStop, storage.PolicyContinue, storage.PolicyCompensate} {
+		for _, policy := range []storage.FlowPolicy{storage.PolicyStop, storage.PolicyContinue, storage.PolicyCompensate, storage.PolicyAtomic} {
 			f := l.draft(policy, "a", "b needs a", "c needs b", "d")
 			f.member("b").AllowedToFail = true
 			f.member("d").Delay = time.Hour
@@ -217,6 +218,19 @@ var flowRules = []rule{
 		f.end("d", storage.Completed)
 		f.wantOver(storage.Failed)
 	}},
+	{"F6 the call that ends a flow says so, and nothing keeps it", func(t *testing.T, l *lab) {
+		f := l.draft(storage.PolicyStop, "a", "b needs a")
+		f.enqueue()
+		for _, e := range l.claim(f.worker) {
+			done := l.settle(f.worker, outcome(e, storage.Failed)) // b is cancelled because of it
+			if len(done.Flows) != 1 || !done.Flows[0].Ended {
+				t.Errorf("Finish tells %+v, want a flow that ended", done.Flows)
+			}
+		}
+		if stands := l.flow(f.flow.ID); stands.Ended || !stands.Over() {
+			t.Errorf("the flow stands as %+v", stands)
+		}
+	}},
 	{"F6 Q5.16 a flow without members is over at once", func(t *testing.T, l *lab) {
 		f := l.draft(storage.PolicyStop)
 		f.enqueue()
@@ -258,6 +272,23 @@ var flowRules = []rule{
 		f.end("b", storage.Completed)
 		f.wantOver(storage.Cancelled)
 		l.unchanged("a stop after the end", func() { l.stop(f, storage.Interrupted) })
+	}},
+	{"Q5.27 a flow that a person stopped is audited once, and no other is", func(t *testing.T, l *lab) {
+		f := l.draft(storage.PolicyContinue, "a", "b")
+		f.enqueue()
+		by := storage.StopFlowRequest{Now: l.now, ID: f.flow.ID, State: storage.Cancelled, Reason: "enough", Actor: "ada"}
+		for range 2 {
+			_, err := l.store.StopFlow(t.Context(), by)
+			l.must(err, "StopFlow")
+		}
+		other := l.draft(storage.PolicyContinue, "a", "b")
+		other.enqueue()
+		l.stop(other, storage.Cancelled)
+		got, err := l.store.Audit(t.Context(), storage.AuditFilter{})
+		l.must(err, "Audit")
+		if len(got) != 1 || got[0].Actor != "ada" || got[0].Action != storage.AuditStopFlow || got[0].Target != f.flow.ID.String() || got[0].Count != 1 || got[0].Reason != "enough" {
+			t.Errorf("the audit log has %+v, want one entry of ada", got)
+		}
 	}},
 	{"Q5.26 StopFlow of an unknown flow is ErrNotFound", func(t *testing.T, l *lab) {
 		_, err := l.store.StopFlow(t.Context(), storage.StopFlowRequest{Now: l.now, ID: l.id(), State: storage.Cancelled})
@@ -351,5 +382,59 @@ func flowRace(t *testing.T, l *lab) {
 		if e := d.get("join"); e.Delivery != 1 {
 			t.Errorf("the join was delivered %d times", e.Delivery)
 		}
+	}
+}
+
+// deepCancellation is long enough for a store that looks ahead to do so.
+func deepCancellation(t *testing.T, l *lab) {
+	t.Helper()
+	const steps = 60
+	lines := []string{"s0", "other"}
+	for i := 1; i < steps; i++ {
+		lines = append(lines, fmt.Sprintf("s%d needs s%d", i, i-1))
+	}
+	lines = append(lines, "side after s30", "joined needs s40", "joined needs other", "nested needs s20", "behind needs nested", "last after behind")
+	f := l.draft(storage.PolicyContinue, lines...)
+	f.nest("nested", storage.FlowChain, storage.PolicyStop, "x", "y needs x")
+	f.enqueue()
+	f.end("s0", storage.Failed)
+	want := states{"s0": storage.Failed, "other": f.get("other").State, "side": storage.Pending, "last": storage.Pending}
+	for i := 1; i < steps; i++ {
+		want[fmt.Sprintf("s%d", i)] = storage.Cancelled
+	}
+	for _, name := range []string{"joined", "nested", "behind"} {
+		want[name] = storage.Cancelled
+	}
+	f.wantStates(want)
+	f.inner[0].wantStates(states{"x": storage.Cancelled, "y": storage.Cancelled})
+	for name, reason := range map[string]string{
+		"s1": "needs s0, which is failed", "s59": "needs s58, which is cancelled", "joined": "needs s40, which is cancelled",
+		"nested": "needs s20, which is cancelled", "behind": "needs nested, which is cancelled",
+	} {
+		if e := f.get(name); e.Reason != reason || !e.ForNow {
+			t.Errorf("%s is cancelled because %q, for now %v; want %q, true", name, e.Reason, e.ForNow, reason)
+		}
+	}
+	for _, name := range []string{"side", "last"} {
+		if e := f.get(name); e.Waits != 0 || !e.DueAt.Equal(l.now) {
+			t.Errorf("%s waits for %d, due %v; want 0, %v", name, e.Waits, e.DueAt, l.now)
+		}
+	}
+	for _, name := range []string{"other", "side", "last"} {
+		if !f.get(name).State.Over() {
+			f.end(name, storage.Completed)
+		}
+	}
+	f.wantOver(storage.Failed)
+	l.tick(time.Second)
+	o := l.order(storage.ActResumeFlow)
+	o.Flow = f.flow.ID
+	l.operate(o)
+	Check(t, l.store)
+	if e := f.get("s59"); e.State != storage.Pending || e.Waits != 1 {
+		t.Errorf("s59 is %s and waits for %d, want pending, 1", e.State, e.Waits)
+	}
+	if e := f.get("joined"); e.Waits != 1 {
+		t.Errorf("joined waits for %d, want 1: what completed stays so", e.Waits)
 	}
 }

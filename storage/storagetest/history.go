@@ -61,6 +61,9 @@ func histories(t *testing.T, open func(t *testing.T) storage.Store) {
 			"enqueue":       func(*rapid.T) { h.enqueue() },
 			"enqueue again": func(*rapid.T) { h.repeat() },
 			"enqueue flow":  func(*rapid.T) { h.enqueueFlow() },
+			"flow again":    func(*rapid.T) { h.enqueueFlow() },
+			"join flow":     func(*rapid.T) { h.joinFlow() },
+			"resume flow":   func(*rapid.T) { h.resumeFlow() },
 			"finish":        func(*rapid.T) { h.finish() },
 			"finish more":   func(*rapid.T) { h.finish() },
 			"finish most":   func(*rapid.T) { h.finish() },
@@ -106,7 +109,8 @@ func (h *history) id() storage.ID {
 	return numberedID(uint64(h.run)<<20 | h.made)
 }
 
-func (h *history) name(s string) string  { return fmt.Sprintf("h%d.%s", h.run, s) }
+func (h *history) name(s string) string { return fmt.Sprintf("h%d.%s", h.run, s) }
+
 func (h *history) queue(s string) string { return fmt.Sprintf("q%d.%s", h.run, s) }
 
 func (h *history) queues() []string {
@@ -146,20 +150,21 @@ func write[T any](h *history, what string, request any, verb func(storage.Store)
 // both runs a verb on the model and on the store, and demands the same answer.
 func both[T any](h *history, what string, verb func(storage.Store) (T, error)) T {
 	h.rt.Helper()
-	ask := func(s storage.Store) (a answer[T]) {
+	ask := func(s storage.Store) (a answer[T], _ error) {
 		value, err := verb(s)
 		if err == nil {
 			a.Value = value
 		}
 		a.Error = kindOf(err)
-		return a
+		return a, err
 	}
-	want, got := ask(h.model), ask(h.real)
+	want, refusal := ask(h.model)
+	got, err := ask(h.real)
 	if reflect.DeepEqual(want, got) { // the common case, and much faster
 		return want.Value
 	}
 	if diff := gocmp.Diff(want, got, alike); diff != "" {
-		h.rt.Fatalf("%s at %v differs (-model +store):\n%s", what, h.now, diff)
+		h.rt.Fatalf("%s at %v differs (-model +store):\n%s\nerror of the model: %v\nerror of the store: %v", what, h.now, diff, refusal, err)
 	}
 	return want.Value
 }
@@ -189,7 +194,7 @@ func kindOf(err error) string {
 	if e, ok := errors.AsType[*storage.LockedError](err); ok {
 		return fmt.Sprintf("locked by %s", e.Lock.Worker.ID)
 	}
-	for _, sentinel := range []error{storage.ErrNotFound, storage.ErrLeaseLost, storage.ErrClosed} {
+	for _, sentinel := range []error{storage.ErrNotFound, storage.ErrFlowOver, storage.ErrLeaseLost, storage.ErrClosed} {
 		if errors.Is(err, sentinel) {
 			return sentinel.Error()
 		}
@@ -219,9 +224,14 @@ func (h *history) compare() {
 		return log, err
 	})
 	if len(h.flows) > 0 {
-		both(h, "Flows", func(s storage.Store) ([]storage.Flow, error) {
+		flows := both(h, "Flows", func(s storage.Store) ([]storage.Flow, error) {
 			return s.Flows(h.ctx, storage.FlowFilter{IDs: h.flows, Limit: 1000})
 		})
+		for i := range flows {
+			if f := &flows[i]; f.Over() != (f.Open()+f.UndoOpen() == 0) && !f.Hollow() {
+				h.rt.Fatalf("flow %s has %d open members and finished at %v", f.ID, f.Open()+f.UndoOpen(), f.FinishedAt)
+			}
+		}
 	}
 }
 
@@ -266,16 +276,10 @@ func (h *history) handBack() {
 	})
 	both(h, "Pauses", func(s storage.Store) ([]storage.Pause, error) { return s.Pauses(h.ctx) })
 	both(h, "Schedules", func(s storage.Store) ([]storage.Schedule, error) { return s.Schedules(h.ctx) })
-	both(h, "Newest", func(s storage.Store) ([]storage.Execution, error) {
+	both(h, "Newest", func(s storage.Store) ([]storage.Effective, error) {
 		newest, err := s.Newest(h.ctx, storage.NewestRequest{})
-		newest = slices.DeleteFunc(newest, func(e storage.Execution) bool { return !strings.HasPrefix(e.Name, h.name("")) })
-		slices.SortFunc(newest, func(a, b storage.Execution) int { return cmp.Compare(a.Name, b.Name) })
-		for i, e := range newest { // what the contract promises of each
-			newest[i] = storage.Execution{
-				ID: e.ID, Name: e.Name, Kind: e.Kind, State: e.State, ForNow: e.ForNow,
-				CreatedAt: e.CreatedAt, FinishedAt: e.FinishedAt, Checksum: e.Checksum,
-			}
-		}
+		newest = slices.DeleteFunc(newest, func(e storage.Effective) bool { return !strings.HasPrefix(e.Name, h.name("")) })
+		slices.SortFunc(newest, func(a, b storage.Effective) int { return cmp.Compare(a.Name, b.Name) })
 		return newest, err
 	})
 }
@@ -336,11 +340,18 @@ func (h *history) send(r storage.EnqueueRequest) {
 func (h *history) enqueue() {
 	r := storage.EnqueueRequest{RefuseDuplicates: h.chance(4, "refuse duplicates")}
 	for range rapid.IntRange(1, 4).Draw(h.rt, "rows") {
-		r.Executions = append(r.Executions, h.execution())
+		e := h.execution()
+		if h.chance(6, "approval") {
+			e.Kind, e.Queue, e.WorkerID, e.Delay, e.RetryFor = storage.KindApproval, storage.ApprovalQueue, storage.ID{}, 0, 0
+		}
+		r.Executions = append(r.Executions, e)
 	}
 	if h.chance(4, "fused claim") {
 		c := h.claimRequest()
 		r.Claim = &c
+	}
+	if h.chance(5, "by hand") {
+		r.Audit = &storage.AuditEntry{Actor: "grace@lab", Action: storage.AuditRunSchedule, Target: "schedule x", Reason: "because"}
 	}
 	h.past = append(h.past, r)
 	h.send(r)
@@ -353,26 +364,6 @@ func (h *history) repeat() {
 	}
 	r := pick(h, "past request", h.past...)
 	r.Claim = nil
-	h.send(r)
-}
-
-func (h *history) enqueueFlow() {
-	policy := pick(h, "policy", storage.PolicyStop, storage.PolicyContinue, storage.PolicyCompensate, storage.PolicyCompensate)
-	f := storage.Flow{ID: h.id(), Kind: storage.FlowRun, Method: "graph", Policy: policy}
-	r := storage.EnqueueRequest{Flow: &f}
-	n := rapid.IntRange(1, 5).Draw(h.rt, "members")
-	for i := range n {
-		e := h.execution()
-		e.FlowID, e.Member, e.Position = f.ID, fmt.Sprintf("m%d", i), i
-		r.Executions = append(r.Executions, e)
-		for j := range i {
-			if h.chance(2, "edge") {
-				r.Edges = append(r.Edges, storage.Edge{From: r.Executions[j].ID, To: e.ID, Needs: rapid.Bool().Draw(h.rt, "needs")})
-			}
-		}
-	}
-	h.flows = append(h.flows, f.ID)
-	h.past = append(h.past, r)
 	h.send(r)
 }
 
@@ -461,6 +452,9 @@ func (h *history) finish() {
 func (h *history) outcome(e storage.Execution) storage.Outcome {
 	to := pick(h, "outcome", storage.Completed, storage.Completed, storage.Completed, storage.Failed, storage.Failed,
 		storage.Pending, storage.Pending, storage.Skipped, storage.Cancelled, storage.Interrupted)
+	if e.Kind == storage.Nested { // its flow is empty
+		to = storage.Completed
+	}
 	o := outcome(e, to)
 	switch to {
 	case storage.Failed, storage.Interrupted:
@@ -478,157 +472,23 @@ func (h *history) outcome(e storage.Execution) storage.Outcome {
 		o.Reason = "asked to"
 	case storage.Completed:
 		o.Result = []byte(pick(h, "result", "kept", "other"))
+		if !e.FlowID.IsZero() && e.Kind != storage.Undo && e.Kind != storage.KindCallback && h.chance(4, "adds") {
+			o.Adds = append(o.Adds, h.added(e.FlowID))
+		}
 	case storage.Running, storage.RolledBack:
+	}
+	o.Watched = pick(h, "watched", nil, nil, []string{"billing"}, []string{"billing", "vip:7"})
+	if e.Kind != storage.Hook && to.Over() && h.chance(3, "hook") {
+		hook := e.Hook(storage.MethodAfter)
+		if hook.WorkerID = e.WorkerID; h.chance(3, "hook waits") {
+			if hook.WorkerID = pick(h, "home", storage.ID{}, h.worker()); !hook.WorkerID.IsZero() {
+				hook.Queue = h.private(hook.WorkerID)
+			}
+		}
+		o.Hook = &hook
 	}
 	if began, known := h.began[delivery{e.ID, e.Delivery}]; known {
 		o.Ran = h.now.Sub(began)
 	}
 	return o
-}
-
-func (h *history) checkpoint() {
-	running := h.rows(storage.Running)
-	if len(running) == 0 {
-		h.rt.Skip("nothing runs")
-	}
-	e := pick(h, "row", running...)
-	r := storage.CheckpointRequest{Now: h.now, Worker: e.WorkerID, ID: e.ID, Delivery: e.Delivery, Data: []byte("cursor")}
-	if h.chance(4, "late") {
-		r.Delivery--
-	}
-	write(h, "Checkpoint", r, func(s storage.Store) (struct{}, error) { return struct{}{}, s.Checkpoint(h.ctx, r) })
-}
-
-func (h *history) renew() {
-	r := storage.RenewRequest{Now: h.now, Worker: h.worker(), Lease: longLease}
-	for _, e := range h.rows(storage.Running) {
-		r.Progress = append(r.Progress, storage.Progress{ID: e.ID, Delivery: e.Delivery, Done: int64(h.made), Total: 1 << 40})
-	}
-	write(h, "Renew", r, func(s storage.Store) (storage.Renewed, error) {
-		got, err := s.Renew(h.ctx, r)
-		slices.SortFunc(got.Cancelled, byText)
-		return got, err
-	})
-}
-
-func (h *history) rescue() {
-	r := storage.RescueRequest{Now: h.now, Worker: h.worker(), Limit: 1000}
-	if dead := h.worker(); dead != r.Worker && h.chance(2, "proved dead") {
-		r.Dead = []storage.ID{dead}
-	}
-	got := write(h, "Rescue", r, func(s storage.Store) ([]storage.Execution, error) {
-		got, err := s.Rescue(h.ctx, r)
-		slices.SortFunc(got, func(a, b storage.Execution) int { return byText(a.ID, b.ID) })
-		return got, err
-	})
-	for _, e := range got {
-		began, known := h.began[delivery{e.ID, e.Delivery - 1}]
-		if e.State != storage.Running || !known {
-			began = h.now
-		}
-		h.began[delivery{e.ID, e.Delivery}] = began
-	}
-}
-
-func byText(a, b storage.ID) int { return cmp.Compare(a.String(), b.String()) }
-
-func (h *history) lock() {
-	w, name := h.worker(), h.name("lock")
-	holder := pick(h, "holder", storage.ID{}, numberedID(1), numberedID(2))
-	if h.chance(3, "unlock") {
-		r := storage.UnlockRequest{Name: name, Worker: w, Execution: holder, Delivery: pick(h, "delivery", 1, 2)}
-		write(h, "Unlock", r, func(s storage.Store) (struct{}, error) { return struct{}{}, s.Unlock(h.ctx, r) })
-		return
-	}
-	r := storage.LockRequest{Now: h.now, Name: name, Worker: w, Execution: holder, Delivery: pick(h, "delivery", 1, 2), For: pick(h, "for", 0, 0, time.Minute)}
-	write(h, "Lock", r, func(s storage.Store) (struct{}, error) { return struct{}{}, s.Lock(h.ctx, r) })
-}
-
-// take draws one or two limits out of few, so that they meet.
-func (h *history) take() {
-	r := storage.TakeRequest{Now: h.now, Action: pick(h, "action", storage.TakeOne, storage.TakeOne, storage.TakeOne, storage.TakeLook, storage.TakeReset)}
-	for _, n := range pick(h, "limits", []int{1}, []int{2}, []int{2, 1}, []int{1, 2}, []int{0, 1}) {
-		r.Limits = append(r.Limits, storage.Limit{Name: h.name("limit"), By: pick(h, "by", "", "a"), N: n, Window: time.Duration(n+1) * time.Minute})
-	}
-	write(h, "Take", r, func(s storage.Store) (storage.Taken, error) { return s.Take(h.ctx, r) })
-}
-
-// operate draws an order that is legal for one row at least.
-func (h *history) operate() {
-	o := storage.Order{Now: h.now, Actor: "grace@lab", Reason: "because", Action: pick(h, "action",
-		storage.ActRetry, storage.ActRetry, storage.ActCancel, storage.ActComplete, storage.ActFail, storage.ActForget)}
-	from := map[storage.Action][]storage.State{
-		storage.ActRetry:    {storage.Failed, storage.Cancelled, storage.Interrupted},
-		storage.ActCancel:   {storage.Pending, storage.Running},
-		storage.ActComplete: {storage.Interrupted},
-		storage.ActFail:     {storage.Interrupted},
-		storage.ActForget:   {storage.Completed, storage.Failed, storage.Skipped, storage.Cancelled, storage.Interrupted, storage.RolledBack},
-	}[o.Action]
-	legal := h.rows(from...)
-	if len(legal) == 0 {
-		h.rt.Skip("nothing to operate on")
-	}
-	for range rapid.IntRange(1, 3).Draw(h.rt, "rows") {
-		if id := pick(h, "row", legal...).ID; !slices.Contains(o.IDs, id) {
-			o.IDs = append(o.IDs, id)
-		}
-	}
-	if h.chance(8, "stray row") {
-		o.IDs = append(o.IDs, pick(h, "row", h.rows()...).ID)
-	}
-	if o.Action == storage.ActRetry && h.chance(3, "move") {
-		o.Home = h.worker()
-		o.Queue = pick(h, "queue", h.queue("two"), h.private(o.Home))
-	}
-	write(h, "Operate", o, func(s storage.Store) ([]storage.Execution, error) {
-		after, err := s.Operate(h.ctx, o)
-		if err != nil && len(o.IDs) > 1 {
-			err = errors.New("refused") // which of several reasons comes first is the store's affair
-		}
-		return after, err
-	})
-	if o.Action == storage.ActForget { // a request is recognised by its rows
-		h.past = slices.DeleteFunc(h.past, func(r storage.EnqueueRequest) bool {
-			return slices.ContainsFunc(r.Executions, func(e storage.Execution) bool { return slices.Contains(o.IDs, e.ID) })
-		})
-	}
-}
-
-// pause stops or resumes a queue, an operation or the schedule of the history.
-func (h *history) pause() {
-	o := storage.Order{Now: h.now, Actor: "grace@lab", Reason: "because", Action: pick(h, "action", storage.ActPause, storage.ActResume)}
-	o.Pause = pick(h, "pause",
-		storage.Pause{Kind: storage.PauseQueue, Name: h.queue("one")}, storage.Pause{Kind: storage.PauseQueue, Name: h.private(h.worker())},
-		storage.Pause{Kind: storage.PauseOperation, Name: h.name("a")}, storage.Pause{Kind: storage.PauseOperation, Name: h.name("b")},
-		storage.Pause{Kind: storage.PauseSchedule, Name: h.name("schedule")})
-	write(h, "Operate", o, func(s storage.Store) ([]storage.Execution, error) { return s.Operate(h.ctx, o) })
-}
-
-// schedule announces the schedule of the history, or fires a tick of it.
-func (h *history) schedule() {
-	if h.chance(3, "announce") {
-		r := storage.AnnounceRequest{Now: h.now, Schedules: []storage.Schedule{{
-			Name: h.name("schedule"), Spec: pick(h, "spec", "x", "x", "y"), Operation: h.name("a"), Queue: h.queue("one"),
-			Missed: pick(h, "missed", "once", "skip"), Build: int64(rapid.IntRange(0, 2).Draw(h.rt, "build")),
-		}}}
-		write(h, "Announce", r, func(s storage.Store) (struct{}, error) { return struct{}{}, s.Announce(h.ctx, r) })
-		return
-	}
-	r := storage.EnqueueRequest{Tick: &storage.Tick{Schedule: h.name("schedule"), At: h.now.Add(pick(h, "tick at", 0, 0, -time.Second, time.Second))}}
-	for range rapid.IntRange(0, 2).Draw(h.rt, "rows") {
-		r.Executions = append(r.Executions, h.execution())
-	}
-	h.past = append(h.past, r)
-	h.send(r)
-}
-
-func (h *history) stop() {
-	if len(h.flows) == 0 {
-		h.rt.Skip("no flow")
-	}
-	r := storage.StopFlowRequest{
-		Now: h.now, ID: pick(h, "flow", h.flows...), Reason: "enough",
-		State: pick(h, "state", storage.Cancelled, storage.Interrupted),
-	}
-	write(h, "StopFlow", r, func(s storage.Store) (storage.Flow, error) { return s.StopFlow(h.ctx, r) })
 }

@@ -299,6 +299,52 @@ var leaseRules = []rule{
 			t.Errorf("locks %+v, want both held by %s", locks, other)
 		}
 	}},
+	{"S14.6 Q4.8 a lock without a worker is its execution's, until it is unlocked or its time is over", func(t *testing.T, l *lab) {
+		a, b, w := l.id(), l.id(), l.join()
+		take := func(execution storage.ID) error {
+			return l.store.Lock(t.Context(), storage.LockRequest{Now: l.now, Name: "unique", Execution: execution, For: time.Minute})
+		}
+		free := func(execution storage.ID) {
+			l.must(l.store.Unlock(t.Context(), storage.UnlockRequest{Name: "unique", Execution: execution}), "Unlock")
+		}
+		for _, r := range []storage.LockRequest{{Name: "unique", Execution: a}, {Name: "unique", For: time.Minute}} {
+			if r.Now = l.now; l.store.Lock(t.Context(), r) == nil {
+				t.Errorf("a lock for ever, or for nobody, was taken: %+v", r)
+			}
+		}
+		l.must(take(a), "Lock")
+		l.must(take(a), "Lock again")
+		locks, err := l.store.Locks(t.Context())
+		l.must(err, "Locks")
+		held := storage.LockState{Name: "unique", Execution: a, AcquiredAt: l.now, FreeAt: l.now.Add(time.Minute)}
+		if len(locks) == 1 {
+			locks[0].Worker = storage.Worker{} // without a face
+		}
+		l.same("Locks", locks, []storage.LockState{held})
+		if got := refusal(t, take(b)); got.Execution != a || !got.Worker.ID.IsZero() {
+			t.Errorf("the holder is %+v, want execution %s", got, a)
+		}
+		l.refused("unique", w)
+		l.leave(w)
+		l.rescue(l.join(), w)
+		free(b) // not its own
+		refusal(t, take(b))
+		free(a)
+		free(a)
+		l.must(take(b), "Lock after Unlock")
+		l.tick(time.Minute - time.Millisecond)
+		refusal(t, take(a))
+		l.tick(2 * time.Millisecond)
+		l.must(take(a), "Lock once the time is over")
+		free(b)
+		refusal(t, take(b))
+		l.tick(time.Minute + time.Millisecond)
+		_, err = l.store.Prune(t.Context(), storage.PruneRequest{Now: l.now})
+		l.must(err, "Prune")
+		locks, err = l.store.Locks(t.Context())
+		l.must(err, "Locks")
+		l.same("Locks after Prune", locks, []storage.LockState{})
+	}},
 	{"Q2.15 a worker that has left takes no lock", func(t *testing.T, l *lab) {
 		w := l.join()
 		l.leave(w)

@@ -140,7 +140,7 @@ var readRules = []rule{
 		flow := storage.Flow{ID: l.id(), Kind: storage.FlowChain, Policy: storage.PolicyStop}
 		first.FlowID, behind.FlowID = flow.ID, flow.ID
 		l.send(storage.EnqueueRequest{
-			Flow: &flow, Executions: []storage.Execution{first, behind}, Edges: []storage.Edge{{From: first.ID, To: behind.ID}},
+			Flows: []storage.Flow{flow}, Executions: []storage.Execution{first, behind}, Edges: []storage.Edge{{From: first.ID, To: behind.ID}},
 		})
 		l.enqueue(younger)
 		l.pause(storage.PauseQueue, "zeta")
@@ -249,7 +249,7 @@ func filterFields(t *testing.T, l *lab) {
 	held := l.claim(worker, "north")[0]
 
 	b := l.row("beta")
-	b.Tags = []string{"red"}
+	b.Tags, b.Method = []string{"red"}, "deferred"
 	l.enqueue(b)
 	l.settle(worker, failure(l.take(worker), storage.Failed, "boom"))
 	u := l.get(b.ID)
@@ -276,6 +276,7 @@ func filterFields(t *testing.T, l *lab) {
 		"half a tag":      {storage.Filter{Tag: "re"}, nil},
 		"flow":            {storage.Filter{FlowID: f.flow.ID}, []storage.ID{a.ID}},
 		"member":          {storage.Filter{Member: "first"}, []storage.ID{a.ID}},
+		"method":          {storage.Filter{Method: "deferred"}, []storage.ID{b.ID}},
 		"undoes":          {storage.Filter{Undoes: b.ID}, []storage.ID{u.ID}},
 		"worker":          {storage.Filter{WorkerID: worker, States: []storage.State{storage.Running}}, []storage.ID{held.ID}},
 		"error group":     {storage.Filter{Group: "group-boom"}, []storage.ID{b.ID}},

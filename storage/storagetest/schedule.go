@@ -94,7 +94,7 @@ var scheduleRules = []rule{
 			for _, at := range []time.Time{l.now, l.now.Add(-time.Second)} {
 				r := storage.EnqueueRequest{
 					Executions: []storage.Execution{second, keyed}, Tick: &storage.Tick{Schedule: "s", At: at},
-					RefuseDuplicates: true, Flow: &storage.Flow{ID: l.id(), Policy: storage.PolicyStop},
+					RefuseDuplicates: true, Flows: []storage.Flow{{ID: l.id(), Policy: storage.PolicyStop}},
 				}
 				l.same("receipts", l.send(r).Receipts, []storage.Receipt{
 					{ID: second.ID, Duplicate: true, HolderID: first.ID}, {ID: keyed.ID, Duplicate: true, HolderID: first.ID},

@@ -50,12 +50,20 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 	group(t, "Enqueue", enqueueRules, open)
 	group(t, "Claim", claimRules, open)
 	group(t, "Finish", finishRules, open)
+	group(t, "HoldKey", holdKeyRules, open)
 	group(t, "Flow", flowRules, open)
+	group(t, "Callback", callbackRules, open)
+	group(t, "Nest", nestRules, open)
+	group(t, "Add", addRules, open)
+	group(t, "Resume", resumeRules, open)
 	group(t, "Next", nextRules, open)
 	group(t, "Undo", undoRules, open)
+	group(t, "Hook", hookRules, open)
 	group(t, "Lease", leaseRules, open)
 	group(t, "Limit", limitRules, open)
 	group(t, "Operate", operateRules, open)
+	group(t, "Approve", approveRules, open)
+	group(t, "Stop", stopRules, open)
 	group(t, "Pause", pauseRules, open)
 	group(t, "Forget", forgetRules, open)
 	group(t, "Schedule", scheduleRules, open)
@@ -78,7 +86,7 @@ func group(t *testing.T, name string, rules []rule, open func(t *testing.T) stor
 	})
 }
 
-var ruleID = regexp.MustCompile(`\b([SQ]\d+\.\d+|F[1-7]|T[1-4]|W[12])\b`)
+var ruleID = regexp.MustCompile(`\b([SQ]\d+\.\d+|F[1-7]|T[1-4]|W[12]|A[1-3])\b`)
 
 // recite prints the rules a name cites when its case has failed.
 func recite(t *testing.T, name string) {

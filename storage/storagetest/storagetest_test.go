@@ -15,8 +15,9 @@ func TestEveryCaseCitesKnownRules(t *testing.T) {
 	t.Parallel()
 	var cases []string
 	for _, group := range [][]rule{
-		setupRules, enqueueRules, claimRules, finishRules, flowRules, nextRules, undoRules, leaseRules, operateRules, keepRules, readRules,
-		pauseRules, forgetRules, scheduleRules, wakeRules, limitRules, resealRules,
+		setupRules, enqueueRules, claimRules, finishRules, holdKeyRules, flowRules, nextRules, undoRules, leaseRules, operateRules, keepRules, readRules,
+		pauseRules, forgetRules, approveRules, scheduleRules, wakeRules, limitRules, resealRules,
+		hookRules, callbackRules, nestRules, addRules, resumeRules, stopRules,
 	} {
 		for _, r := range group {
 			cases = append(cases, r.name)

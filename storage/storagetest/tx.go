@@ -193,6 +193,21 @@ var txRules = []txRule{
 		}
 		l.settle(f.worker, outcome(got[0], storage.Completed))
 	}},
+	{"S5.5 Q0.2 FinishTx ends as cancelled what was asked to stop, but not what completes", func(t *testing.T, l *txLab) {
+		for to, want := range map[storage.State]storage.State{storage.Pending: storage.Cancelled, storage.Completed: storage.Completed} {
+			l.enqueue(l.row("a"))
+			w := l.join()
+			held := l.take(w)
+			l.operate(l.order(storage.ActCancel, held.ID))
+			tx := l.begin()
+			done := l.finishTx(tx, storage.FinishRequest{Worker: w, Outcomes: []storage.Outcome{outcome(held, to)}})
+			l.commit(tx)
+			if stopped := done.Stopped != nil && done.Stopped[0]; !done.Applied[0] || stopped != (to == storage.Pending) {
+				t.Errorf("%s: Applied %v, Stopped %v", to, done.Applied, done.Stopped)
+			}
+			l.wantState(held.ID, want)
+		}
+	}},
 	{"S5.7 FinishTx of a late writer applies nothing, and the transaction lives on", func(t *testing.T, l *txLab) {
 		a, b := l.row("a"), l.row("b")
 		l.enqueue(a)

@@ -137,6 +137,142 @@ var undoRules = []rule{
 		f.wantStates(states{"a": storage.Completed, "b": storage.Failed, "c": storage.Interrupted})
 		f.wantOver(storage.Interrupted)
 	}},
+	{"F4 S22.1 an atomic flow that is stopped, by whomever, undoes what completed once nothing runs", func(t *testing.T, l *lab) {
+		for _, state := range []storage.State{storage.Interrupted, storage.Cancelled} {
+			f := l.draft(storage.PolicyAtomic, "a", "b", "c", "d needs c")
+			f.member("b").Undoable = false
+			f.enqueue()
+			f.end("a", storage.Completed)
+			f.end("b", storage.Completed)
+			f.take("c")
+			if got := l.stop(f, state); got.Over() || got.Phase != storage.PhaseForward {
+				t.Errorf("while c runs: over %v, phase %s; want open, forward", got.Over(), got.Phase)
+			}
+			l.tick(time.Second)
+			f.end("c", storage.Completed)
+			f.wantOpen()
+			f.end("undo c", storage.Completed)
+			f.end("undo a", storage.Completed)
+			f.wantStates(states{
+				"a": storage.RolledBack, "b": storage.Completed, "c": storage.RolledBack, "d": storage.Cancelled,
+				"undo a": storage.Completed, "undo c": storage.Completed,
+			})
+			f.wantOver(state)
+		}
+	}},
+	{"F4 S22.1 an atomic flow that is stopped while nothing runs begins undoing at once", func(t *testing.T, l *lab) {
+		f := l.draft(storage.PolicyAtomic, "a", "b needs a")
+		f.enqueue()
+		f.end("a", storage.Completed)
+		if got := l.stop(f, storage.Interrupted); got.Phase != storage.PhaseUndo || got.UndoOpen() != 1 {
+			t.Errorf("phase %s, %d undo members open; want undo, 1", got.Phase, got.UndoOpen())
+		}
+		l.unchanged("a second stop", func() { l.stop(f, storage.Cancelled) })
+		f.end("undo a", storage.Completed)
+		f.wantOver(storage.Interrupted)
+	}},
+	{"F4 control: a stop of a compensating flow undoes nothing, nor of an atomic one that did all it had to", func(t *testing.T, l *lab) {
+		for policy, want := range map[storage.FlowPolicy]storage.State{storage.PolicyCompensate: storage.Interrupted, storage.PolicyAtomic: storage.Completed} {
+			f := l.draft(policy, "a", "b after a")
+			f.enqueue()
+			f.end("a", storage.Completed)
+			if policy == storage.PolicyAtomic {
+				f.take("b")
+			}
+			l.stop(f, storage.Interrupted)
+			if policy == storage.PolicyAtomic {
+				f.end("b", storage.Completed)
+			}
+			f.wantOver(want)
+			if got := f.get("a"); got.State != storage.Completed {
+				t.Errorf("%s: a is %s, want completed", policy, got.State)
+			}
+		}
+	}},
+	{"F2 F4 S22.1 a member of an atomic flow that a person cancels stops it; one that merely needs an allowed failure does not", func(t *testing.T, l *lab) {
+		f := l.draft(storage.PolicyAtomic, "a", "runs", "b after runs", "c after runs")
+		f.enqueue()
+		f.end("a", storage.Completed)
+		l.operate(l.order(storage.ActCancel, f.id("b")))
+		l.tick(time.Second)
+		f.end("runs", storage.Completed)
+		f.end("undo runs", storage.Completed)
+		f.end("undo a", storage.Completed)
+		f.wantStates(states{
+			"a": storage.RolledBack, "runs": storage.RolledBack, "b": storage.Cancelled, "c": storage.Cancelled,
+			"undo a": storage.Completed, "undo runs": storage.Completed,
+		})
+		f.wantOver(storage.Cancelled)
+
+		f = l.draft(storage.PolicyAtomic, "a", "b", "c needs b")
+		f.member("b").AllowedToFail = true
+		f.enqueue()
+		f.end("a", storage.Completed)
+		f.end("b", storage.Failed)
+		f.wantStates(states{"a": storage.Completed, "b": storage.Failed, "c": storage.Cancelled})
+		f.wantOver(storage.Completed)
+	}},
+	{"F4 S22.1 an atomic flow with an interrupted member waits for a person, whose word undoes it if others never ran", func(t *testing.T, l *lab) {
+		for _, c := range []struct {
+			action storage.Action
+			end    storage.State
+		}{{storage.ActComplete, storage.RolledBack}, {storage.ActFail, storage.Failed}} {
+			f := l.draft(storage.PolicyAtomic, "a", "b", "c after b")
+			f.enqueue()
+			f.end("a", storage.Completed)
+			l.tick(time.Second)
+			f.end("b", storage.Interrupted)
+			f.wantStates(states{"a": storage.Completed, "b": storage.Interrupted, "c": storage.Cancelled})
+			f.wantOver(storage.Interrupted)
+			l.operate(l.order(c.action, f.id("b")))
+			if c.end == storage.RolledBack {
+				f.end("undo b", storage.Completed)
+			}
+			f.end("undo a", storage.Completed)
+			want := states{"a": storage.RolledBack, "b": c.end, "c": storage.Cancelled, "undo a": storage.Completed}
+			if c.end == storage.RolledBack {
+				want["undo b"] = storage.Completed
+			}
+			f.wantStates(want)
+			f.wantOver(storage.Interrupted)
+		}
+	}},
+	{"F4 F7 S22.1 a member of an atomic flow that comes back does not make whole what was stopped", func(t *testing.T, l *lab) {
+		f := l.draft(storage.PolicyAtomic, "a", "b after a")
+		f.enqueue()
+		f.end("a", storage.Interrupted)
+		f.wantOver(storage.Interrupted)
+		again := l.order(storage.ActRetry, f.id("a"))
+		again.Home = f.worker
+		l.operate(again)
+		f.end("a", storage.Completed)
+		f.end("undo a", storage.Completed)
+		f.wantStates(states{"a": storage.RolledBack, "b": storage.Cancelled, "undo a": storage.Completed})
+		f.wantOver(storage.Interrupted)
+
+		whole := l.draft(storage.PolicyAtomic, "a", "b") // control: nothing was cancelled
+		whole.enqueue()
+		whole.end("b", storage.Completed)
+		whole.end("a", storage.Interrupted)
+		again = l.order(storage.ActRetry, whole.id("a"))
+		again.Home = whole.worker
+		l.operate(again)
+		whole.end("a", storage.Completed)
+		whole.wantOver(storage.Completed)
+	}},
+	{"F4 an empty nested flow may stand in one that undoes, and is not undone", func(t *testing.T, l *lab) {
+		for _, policy := range []storage.FlowPolicy{storage.PolicyCompensate, storage.PolicyAtomic} {
+			f := l.draft(policy, "a", "join after a", "b after join")
+			f.nest("join", storage.FlowBatch, storage.PolicyContinue)
+			f.enqueue()
+			f.end("a", storage.Completed)
+			f.end("join", storage.Completed)
+			f.end("b", storage.Failed)
+			f.end("undo a", storage.Completed)
+			f.wantStates(states{"a": storage.RolledBack, "join": storage.Completed, "b": storage.Failed, "undo a": storage.Completed})
+			f.wantOver(storage.Failed)
+		}
+	}},
 	{"F5 S10.3 an undo that fails leaves its target completed with the error, and the line goes on", func(t *testing.T, l *lab) {
 		for _, end := range []storage.State{storage.Failed, storage.Interrupted, storage.Cancelled, storage.Skipped} {
 			f := l.draft(storage.PolicyCompensate, "a", "b needs a", "c needs b")

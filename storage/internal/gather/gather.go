@@ -74,7 +74,11 @@ func (g *Gather) Enqueue(ctx context.Context, rows []storage.Execution) error {
 func (g *Gather) send(parcels []*parcel) {
 	ctx := context.Background()
 	if len(parcels) > 1 {
-		var rows []storage.Execution
+		n := 0
+		for _, p := range parcels {
+			n += len(p.rows)
+		}
+		rows := make([]storage.Execution, 0, n)
 		first := make([]int, len(parcels))
 		for i, p := range parcels {
 			first[i] = len(rows)

@@ -22,8 +22,10 @@ var errStep = errors.New("step failed")
 
 // steps is a backend that records its steps and fails at one of them.
 type steps struct {
+	settle.Rows // of the steps that no scenario takes
+
 	flow      storage.Flow
-	needing   []storage.Edge
+	behind    []settle.Behind
 	cancelled []settle.Ending
 	undoable  []storage.Execution
 
@@ -56,17 +58,21 @@ func (s *steps) Release(_ context.Context, _ time.Time, _ []storage.ID, needs bo
 	return s.step("release order")
 }
 
-func (s *steps) Needing(context.Context, []storage.ID) ([]storage.Edge, error) {
-	edges := s.needing
-	s.needing = nil // what is cancelled now is needed by nobody
-	return edges, s.step("needing")
+func (s *steps) Leaving(context.Context, []storage.ID) ([]settle.Behind, error) {
+	behind := s.behind
+	s.behind = nil // what is cancelled now is needed by nobody
+	return behind, s.step("leaving")
+}
+
+func (s *steps) PendingNested(context.Context, storage.ID) ([]storage.ID, error) {
+	return nil, s.step("nested")
 }
 
 func (s *steps) Cancel(context.Context, time.Time, []settle.Cancellation) ([]settle.Ending, error) {
 	return s.cancelled, s.step("cancel")
 }
 
-func (s *steps) CancelPending(context.Context, time.Time, storage.ID, string) ([]settle.Ending, error) {
+func (s *steps) CancelPending(context.Context, time.Time, storage.ID, string, bool) ([]settle.Ending, error) {
 	return s.cancelled, s.step("cancel pending")
 }
 
@@ -74,7 +80,7 @@ func (s *steps) Undoable(context.Context, storage.ID) ([]storage.Execution, erro
 	return s.undoable, s.step("undoable")
 }
 
-func (s *steps) Insert(context.Context, time.Time, []storage.Execution, []storage.Edge) error {
+func (s *steps) Insert(context.Context, time.Time, settle.Insertion) error {
 	return s.step("insert")
 }
 
@@ -115,12 +121,12 @@ var scenarios = []scenario{
 		"a member that needs a failed one is cancelled before what only follows is released",
 		func() *steps {
 			return &steps{
-				flow: storage.Flow{ID: flowID, Policy: storage.PolicyContinue, Phase: storage.PhaseForward, Total: 3}, needing: []storage.Edge{{From: a, To: b, Needs: true}},
+				flow: storage.Flow{ID: flowID, Policy: storage.PolicyContinue, Phase: storage.PhaseForward, Total: 3}, behind: []settle.Behind{{Edge: storage.Edge{From: a, To: b, Needs: true}}},
 				cancelled: []settle.Ending{ending(b, storage.Unlisted, storage.Cancelled)},
 			}
 		},
 		ended(ending(a, storage.Unlisted, storage.Failed)),
-		[]string{"lock", "needing", "cancel", "release order", "needing", "release order", "save"},
+		[]string{"lock", "leaving", "cancel", "release order", "leaving", "release order", "save"},
 	},
 	{
 		"a failure that stops the flow cancels without settling edges",
@@ -131,7 +137,7 @@ var scenarios = []scenario{
 			}
 		},
 		ended(ending(a, storage.Unlisted, storage.Failed)),
-		[]string{"lock", "cancel pending", "save"},
+		[]string{"lock", "cancel pending", "nested", "save"},
 	},
 	{
 		"compensation is inserted before the flow is saved",
@@ -142,7 +148,7 @@ var scenarios = []scenario{
 			}
 		},
 		ended(ending(b, storage.Unlisted, storage.Failed)),
-		[]string{"lock", "cancel pending", "undoable", "insert", "save"},
+		[]string{"lock", "cancel pending", "nested", "undoable", "insert", "save"},
 	},
 	{
 		"an undo marks its target before its flow moves",
@@ -150,7 +156,7 @@ var scenarios = []scenario{
 			return &steps{flow: storage.Flow{ID: flowID, Phase: storage.PhaseUndo, UndoTotal: 2}}
 		},
 		ended(ending(a, storage.Undo, storage.Completed), ending(b, storage.Undo, storage.Failed)),
-		[]string{"mark undone", "mark undo failed", "lock", "release all", "needing", "release order", "save"},
+		[]string{"mark undone", "mark undo failed", "lock", "release all", "leaving", "release order", "save"},
 	},
 	{
 		"a stop cancels, then saves",
@@ -158,10 +164,10 @@ var scenarios = []scenario{
 			return &steps{flow: storage.Flow{ID: flowID, Phase: storage.PhaseForward, Total: 1}, cancelled: []settle.Ending{ending(a, storage.Unlisted, storage.Cancelled)}}
 		},
 		func(s *steps) error {
-			_, err := settle.Stop(context.Background(), s, now, storage.StopFlowRequest{ID: flowID, State: storage.Cancelled})
+			_, _, err := settle.Stop(context.Background(), s, now, storage.StopFlowRequest{ID: flowID, State: storage.Cancelled})
 			return err
 		},
-		[]string{"lock", "cancel pending", "save"},
+		[]string{"lock", "cancel pending", "nested", "save"},
 	},
 }
 
@@ -200,7 +206,7 @@ func TestAnErrorOfAnyStepIsTheAnswerAndEndsTheWork(t *testing.T) { // Q0.2
 func TestStopReturnsTheFlowAsItWasSaved(t *testing.T) { // Q5.27
 	t.Parallel()
 	s := scenarios[len(scenarios)-1].setup()
-	got, err := settle.Stop(t.Context(), s, now, storage.StopFlowRequest{ID: flowID, State: storage.Cancelled, Reason: "enough"})
+	got, _, err := settle.Stop(t.Context(), s, now, storage.StopFlowRequest{ID: flowID, State: storage.Cancelled, Reason: "enough"})
 	if err != nil {
 		t.Fatal(err)
 	}

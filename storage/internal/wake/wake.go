@@ -30,6 +30,12 @@ func (a *Arrivals) In(queues ...string) {
 // Anywhere is for a change of which nobody can tell what queues it concerns.
 func (a *Arrivals) Anywhere() { a.queues, a.all = nil, true }
 
+// Taken takes back queues from which the transaction has claimed all that is due, since
+// it got less than it asked for: nobody would find what arrived there.
+func (a *Arrivals) Taken(queues ...string) {
+	a.queues = slices.DeleteFunc(a.queues, func(q string) bool { return slices.Contains(queues, q) })
+}
+
 // Lifted adds what a pause held up.
 func (a *Arrivals) Lifted(p storage.Pause) {
 	switch p.Kind {

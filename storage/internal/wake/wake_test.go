@@ -72,3 +72,22 @@ func TestCloseEndsAllCallsAndWaitsForThem(t *testing.T) {
 	}
 	s.Close()()
 }
+
+func TestWhatWasTakenByTheSameTransactionIsToldToNobody(t *testing.T) {
+	t.Parallel()
+	var a wake.Arrivals
+	a.In("a", "b")
+	a.Taken("b", "c")
+	if got := a.Shared(); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("told are %q, want a alone", got)
+	}
+	a.Taken("a")
+	if !a.None() {
+		t.Errorf("told are %q, want nobody", a.Shared())
+	}
+	a.Anywhere()
+	a.Taken("a")
+	if a.None() {
+		t.Error("nobody is told of what may be anywhere")
+	}
+}

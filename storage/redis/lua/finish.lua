@@ -7,9 +7,11 @@
 --       bytes of their owner, then the name), who tells of what is released
 -- An outcome: id (16), delivery (4), state (1), what (1: 1 excuse, 2 home, 4 park, 8 for now), errors (4), losses (4),
 -- delay (8), ran (8), queue (4), statistic (4, 0 none), flow (4, 0 none), priority (1), number of parts (1), and these: kind (1), length (4),
--- bytes. Parts: "r" reason, "e" error, "a" attempt, "o" result, "p" progress, "l" the lane to park in.
+-- bytes. Parts: "r" reason, "e" error, "a" attempt, "o" result, "p" progress, "l" the lane to park in; "h" the hook that is
+-- running from now on: id (16), queue (4), name with its length (2), the fixed part; "x" the end of a hook: whose (16),
+-- delivery (4), name with its length (2), its failure or nothing.
 -- Gives {"ok", "1" or "0" for each outcome, claimed, queues in which something was released…};
---       {"rules"} when a flow may be over, nothing was written; {"lease"} when the worker may not claim; {"gated"}
+--       {"rules"} when a flow may be over, or somebody asked for a stop: nothing was written; {"lease"} when the worker may not claim; {"gated"}
 if gated('') then return {'gated'} end
 local now, worker, blob = clock(ARGV[1]), ARGV[2], ARGV[5]
 if ARGV[4] ~= '' and not alive(worker, now) then return {'lease'} end
@@ -27,11 +29,12 @@ local origin = ARGV[at]
 local STATES = {[0] = 'pending', 'running', 'completed', 'failed', 'skipped', 'cancelled', 'interrupted'}
 local bor = bit.bor
 local OUTCOME = '<c16I4BBI4I4i8i8I4I4I4BB'
-local ids, here = {}, 1
+local ids, tos, here = {}, {}, 1
 while here <= #blob do
 	local id, parts
 	id, parts = sub(blob, here, here + 15), byte(blob, here + 59)
 	ids[#ids + 1] = id
+	tos[#ids] = byte(blob, here + 20)
 	here = here + 60
 	for _ = 1, parts do
 		local size = unpack_('<I4', blob, here + 1)
@@ -39,6 +42,16 @@ while here <= #blob do
 	end
 end
 local olds = fetch(D, ids)
+
+-- What would go back to pending, and was asked to stop, ends instead: that is decided elsewhere.
+if call('SCARD', P .. 'stop') > 0 then
+	for i, d in ipairs(olds) do
+		if d and tos[i] == PENDING then
+			local state, flags, _, holder = unpack_(HEAD, d)
+			if state == RUNNING and holder == worker and band(flags, STOP) ~= 0 then return {'rules'} end
+		end
+	end
+end
 
 -- Which members complete, by flow, and whether their flows go on all the same.
 local from = {}
@@ -59,11 +72,18 @@ if #flows > 0 then
 		for _ = 1, parts do here = here + 5 + unpack_('<I4', blob, here + 1) end
 	end
 	for flow, list in pairs(from) do
-		local f = call('HMGET', P .. 'f:' .. flows[flow], 'phase', 'total', 'completed', 'failed', 'allowed', 'skipped', 'cancelled', 'interrupted')
-		if f[1] ~= 'forward' or f[2] - f[3] - f[4] - f[5] - f[6] - f[7] - f[8] <= #list then return {'rules'} end
+		local f = call('HMGET', P .. 'f:' .. flows[flow], 'phase', 'total', 'completed', 'failed', 'allowed', 'skipped', 'cancelled', 'interrupted', 'roles')
+		if f[1] ~= 'forward' or f[2] - f[3] - f[4] - f[5] - f[6] - f[7] - f[8] <= #list or band(f[9] or 0, 8) > 0 then return {'rules'} end -- 8: progress callbacks
 	end
 end
 
+local APARTS = {[REASON] = 'reason', [ERROR] = 'error', [PROGRESS] = 'progress', [CHECKPOINT] = 'checkpoint', [RESULT] = 'result', [APART] = 'input'}
+local dropped, born, hooks = {}, {}, {} -- hooks: by queue, how many more are running
+local bodies, named, unnamed, keyed = {}, {}, {}, {} -- the fixed parts of those born; by name, those born and those dropped
+local function under(lists, name)
+	lists[name] = lists[name] or {}
+	return lists[name]
+end
 local applied, ds, free, ended, levels, counts, sums, states = {}, {}, {}, {}, {}, {}, {}, {}
 here = 1
 for i, id in ipairs(ids) do
@@ -86,6 +106,23 @@ for i, id in ipairs(ids) do
 	end
 	if not old or state ~= RUNNING or holder ~= worker or at_ ~= delivery then
 		applied[i] = '0'
+	elseif part and part.x then
+		applied[i] = '1'
+		local target, after, name, failure = unpack_('<c16i4Hc0', part.x)
+		failure = sub(part.x, failure)
+		for flag, key in pairs(APARTS) do
+			if band(flags, flag) ~= 0 then call('HDEL', P .. key, id) end
+		end
+		if band(flags, STOP) ~= 0 then call('SREM', P .. 'stop', id) end
+		table.insert(under(unnamed, name), id)
+		free[#free + 1], dropped[#dropped + 1] = id, id
+		hooks[queue] = (hooks[queue] or 0) - 1
+		local d = failure ~= '' and call('HGET', D, target)
+		if d then
+			call('RPUSH', P .. 'a:' .. target, pack('<i4I4c16i8i8', after, 0, worker, now - ran, now) .. failure)
+			local head, rest = unpack_('<BH', d)
+			call('HSET', D, target, pack('<BH', head, bor(rest, ATTEMPTS)) .. sub(d, 4))
+		end
 	else
 		applied[i] = '1'
 		local waited = now - ran - due
@@ -150,9 +187,7 @@ for i, id in ipairs(ids) do
 			ended[#ended + 1] = id
 			if band(flags, KEYED) ~= 0 then
 				flags = flags - KEYED
-				call('HDEL', P .. 'holders', call('HGET', P .. 'keys', id))
-				call('HDEL', P .. 'keys', id)
-				call('HDEL', P .. 'lasts', id)
+				keyed[#keyed + 1] = id
 			end
 			if band(flags, STOP) ~= 0 then
 				flags = flags - STOP
@@ -169,10 +204,34 @@ for i, id in ipairs(ids) do
 		local n = #ds
 		ds[n + 1] = id
 		ds[n + 2] = pack(WHOLE, to, flags, delivery, holder, started, excused, errors, losses, waits, due, deadline, finished, created)
+		if part and part.h then
+			local hook, in_, name, rest = unpack_('<c16I4Hc0', part.h)
+			ds[n + 3] = hook
+			ds[n + 4] = pack(WHOLE, RUNNING, 0, 1, worker, now, 0, 0, 0, 0, now, 0, 0, now)
+			born[#born + 1] = hook
+			bodies[#bodies + 1], bodies[#bodies + 2] = hook, sub(part.h, rest)
+			local names = under(named, name)
+			names[#names + 1], names[#names + 2] = now, hook
+			hooks[in_] = (hooks[in_] or 0) + 1
+		end
 	end
 end
 many('HSET', D, ds)
 many('SREM', P .. 'held:' .. worker, free)
+many('SADD', P .. 'held:' .. worker, born)
+many('HDEL', D, dropped)
+many('HDEL', X, dropped)
+many('HSET', X, bodies)
+for name, ids in pairs(named) do many('ZADD', P .. 'n:' .. name, ids) end
+for name, ids in pairs(unnamed) do many('ZREM', P .. 'n:' .. name, ids) end
+if #keyed > 0 then
+	many('HDEL', P .. 'holders', fetch(P .. 'keys', keyed))
+	many('HDEL', P .. 'keys', keyed)
+	many('HDEL', P .. 'lasts', keyed)
+end
+for queue, n in pairs(hooks) do
+	if n ~= 0 then count(queues[queue], 'running', n) end
+end
 for level, list in pairs(levels) do many('ZADD', P .. level, list) end
 for state, list in pairs(states) do many('ZADD', P .. 's:' .. STATES[state], list) end
 for key, n in pairs(counts) do
@@ -189,9 +248,15 @@ if next(sums) then
 	local key = P .. 'stat:' .. minute
 	call('ZADD', P .. 'minutes', minute, minute)
 	for stat, sum in pairs(sums) do
-		call('HINCRBY', key, stats[stat] .. '\0n', sum[1])
-		if sum[2] > 0 then call('HINCRBY', key, stats[stat] .. '\0r', sum[2]) end
-		if sum[3] > 0 then call('HINCRBY', key, stats[stat] .. '\0w', sum[3]) end
+		local from = 1
+		while from <= #stats[stat] do -- each field of it, which \1 ends
+			local to = string.find(stats[stat], '\1', from, true)
+			local field = sub(stats[stat], from, to - 1)
+			call('HINCRBY', key, field .. '\0n', sum[1])
+			if sum[2] > 0 then call('HINCRBY', key, field .. '\0r', sum[2]) end
+			if sum[3] > 0 then call('HINCRBY', key, field .. '\0w', sum[3]) end
+			from = to + 1
+		end
 	end
 end
 for _, lock in ipairs(locks) do

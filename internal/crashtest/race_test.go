@@ -1,5 +1,0 @@
-//go:build linux && race
-
-package crashtest_test
-
-const underRace = true
