@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gosequencer/sequencer"
 	"github.com/gosequencer/sequencer/storage"
@@ -165,4 +167,67 @@ func TestASerializationFailureAtTheCommitCostsNoTry_S7_9_Q9_9(t *testing.T) {
 	l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 1)
 	l.drain()
 	l.wantDoneInSpite(t, 1, 1)
+}
+
+// A claim passes over rows that another transaction has locked, and must say so: a worker
+// that is to stop when nothing is left would end while there is work.
+func TestAClaimTellsOfWhatOthersHaveLocked_Q10_8(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(*testing.T) (storage.Store, func() string){"postgres": openPostgres, "mysql": openMySQL} {
+		for _, parked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/parked=%t", name, parked), func(t *testing.T) {
+				t.Parallel()
+				claimOfLocked(t, openConflictLab(t, open), parked)
+			})
+		}
+	}
+}
+
+func claimOfLocked(t *testing.T, l *conflictLab, parked bool) {
+	t.Helper()
+	op := sequencer.RegisterFuncOf(l.reg, "pay", func(context.Context, count) error { return nil })
+	l.open()
+	l.enqueue(func(i int) sequencer.Operation { return op(count{i}) }, 2)
+	worker := storage.NewID()
+	if err := l.store.Join(t.Context(), storage.Worker{ID: worker, Purpose: "work", Lease: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	claim := func(want int, limit int) storage.Claimed {
+		t.Helper()
+		got, err := l.store.Claim(t.Context(), storage.ClaimRequest{Worker: worker, Queues: []string{"default"}, Names: []string{"pay"}, Limit: limit})
+		if err != nil || len(got.Executions) != want {
+			t.Fatalf("claimed %d, %v; want %d", len(got.Executions), err, want)
+		}
+		return got
+	}
+	if parked {
+		var back []storage.Outcome
+		for _, e := range claim(2, 2).Executions {
+			back = append(back, storage.Outcome{ID: e.ID, Delivery: e.Delivery, State: storage.Pending, Park: true, Excuse: true})
+		}
+		if _, err := l.store.Finish(t.Context(), storage.FinishRequest{Worker: worker, Outcomes: back}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	elsewhere, err := l.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = elsewhere.Rollback() }()
+	var locked int
+	if err := elsewhere.QueryRowContext(t.Context(), "SELECT 1 FROM sequencer_live LIMIT 1 FOR UPDATE").Scan(&locked); err != nil {
+		t.Fatal(err)
+	}
+	if got := claim(1, 5); got.NextDue != storage.LockedFor {
+		t.Errorf("beside what is locked: next due in %v, want %v", got.NextDue, storage.LockedFor)
+	}
+	if got := claim(0, 5); got.NextDue != storage.LockedFor {
+		t.Errorf("when all is locked: next due in %v, want %v", got.NextDue, storage.LockedFor)
+	}
+	if err := elsewhere.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if got := claim(1, 5); got.NextDue >= 0 {
+		t.Errorf("when all is claimed: next due in %v, want negative", got.NextDue)
+	}
 }

@@ -75,6 +75,9 @@ type ClaimRequest struct {
 	Build  int64    // of the claimant; parked rows with a higher MinBuild stay parked, others are claimed regardless
 }
 
+// LockedFor is after how long a claimant may look again for a row that it found locked.
+const LockedFor = 10 * time.Millisecond
+
 // Claimed holds what a claim got. Of each execution the store returns at least
 // ID, Name, Kind, Method, Queue, Input, Policy, OnLoss, Tags, Undoable,
 // AllowedToFail, Checksum, FlowID, Member, Position, Undoes, MinBuild,
@@ -83,7 +86,9 @@ type ClaimRequest struct {
 type Claimed struct {
 	Executions []Execution
 	// NextDue is how long until a further row of these queues becomes runnable by
-	// time alone: 0 = now (Limit was reached), negative = none is scheduled.
+	// time alone: 0 = now (Limit was reached), negative = none is scheduled. A row that
+	// is due and was passed over, because another transaction holds it locked, counts
+	// as one that is due in LockedFor: nothing else would tell when it is free.
 	NextDue time.Duration
 	// PausedNames are the operations that are paused, sorted; the caller parks the rows
 	// of them that it got (Outcome.Park, Excuse). It is only filled when the request

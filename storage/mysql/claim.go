@@ -35,12 +35,14 @@ UPDATE sequencer_live FORCE INDEX (PRIMARY)
 SET holder = ?, state = 'running', worker_id = ?, delivery = delivery + 1, parked = 0, started_at = IF(started_at = 0, @sequencer_now, started_at)
 WHERE id IN (?)`
 
-// laterSQL finds the first entry of each level after now. Rows that are due already
-// have been claimed, by this or by another, so only later ones tell when to come
-// again. It is asked with the last words of a claim that was not filled: where claims
-// come fast, its seeks meet what they left in the index for purge to remove.
+// laterSQL finds the first entry of each level after now, and whether there is one
+// that is due: another transaction holds it, a claim or an operator's write, or this
+// claim would have it. It is asked with the last words of a claim that was not filled:
+// where claims come fast, its seeks meet what they left in the index for purge to remove.
 const laterSQL = `
 SELECT
+	EXISTS (SELECT 1 FROM sequencer_live FORCE INDEX (sequencer_live_holder)
+		WHERE holder = X'00000000000000000000000000000000' AND queue = ? AND priority IN (1, 2, 3, 4) AND due_at <= @sequencer_now),
 	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_holder)
 		WHERE holder = X'00000000000000000000000000000000' AND queue = ? AND priority = 1 AND due_at > @sequencer_now ORDER BY due_at LIMIT 1),
 	(SELECT due_at FROM sequencer_live FORCE INDEX (sequencer_live_holder)
@@ -54,10 +56,10 @@ SELECT
 // sequencer_live_holder.
 const anyParkedSQL = `SELECT 1 FROM sequencer_live FORCE INDEX (sequencer_live_holder) WHERE holder >= X'FE000000000000000000000000000000' LIMIT 1`
 
-// knownParkedSQL tells of which names a queue has parked rows for a build, and when
-// the first is due, and the first after now. Index: all entries of these names.
+// knownParkedSQL tells of which names a queue has parked rows for a build, how many are
+// due, and when the first after now is. Index: all entries of these names.
 const knownParkedSQL = `
-SELECT holder, MIN(due_at), MIN(CASE WHEN due_at > @sequencer_now THEN due_at END) FROM sequencer_live FORCE INDEX (sequencer_live_holder)
+SELECT holder, SUM(due_at <= @sequencer_now), MIN(CASE WHEN due_at > @sequencer_now THEN due_at END) FROM sequencer_live FORCE INDEX (sequencer_live_holder)
 WHERE holder IN (?) AND queue = ? AND due_at IS NOT NULL AND COALESCE(min_build, 0) <= ? GROUP BY holder`
 
 // pausedSQL reads a handful of rows.
@@ -95,6 +97,7 @@ type claiming struct {
 type line struct {
 	queue  string
 	paused bool
+	locked bool        // rows are due that somebody else holds
 	later  []time.Time // when rows are due after now: the first of each level, and parked ones
 }
 
@@ -142,15 +145,17 @@ func (c *claiming) notePause(r scanner) error {
 	return err
 }
 
-// queueLater asks for the first due time of each level after now.
+// queueLater asks for the first due time of each level after now, and for what is locked.
 func (l *line) queueLater(q *session) {
 	queue := text(l.queue)
 	q.queueScan(func(r scanner) error {
 		var levels [4]time.Time
-		err := r.Scan(instant{&levels[0]}, instant{&levels[1]}, instant{&levels[2]}, instant{&levels[3]})
+		var locked bool
+		err := r.Scan(&locked, instant{&levels[0]}, instant{&levels[1]}, instant{&levels[2]}, instant{&levels[3]})
+		l.locked = l.locked || locked
 		l.later = append(l.later, levels[:]...)
 		return err
-	}, laterSQL, queue, queue, queue, queue)
+	}, laterSQL, queue, queue, queue, queue, queue)
 }
 
 // scan receives rows.
@@ -190,6 +195,7 @@ func (c *claiming) serve(ctx context.Context, q *session, l *line) error {
 // picked from it, the first of which is at place. What is too much stays as it is.
 func (c *claiming) unpark(ctx context.Context, q *session, l *line, place int) error {
 	var known, due textList
+	count := 0 // of those that are due
 	for _, name := range c.request.Names {
 		if !slices.Contains(c.paused, name) {
 			known = append(known, string(parkedHolder(l.queue, name)))
@@ -198,11 +204,13 @@ func (c *claiming) unpark(ctx context.Context, q *session, l *line, place int) e
 	for _, part := range some(known) {
 		q.queueScan(func(r scanner) error {
 			var holder string
-			var first, later time.Time
-			err := r.Scan(&holder, instant{&first}, instant{&later})
+			var ready int
+			var later time.Time
+			err := r.Scan(&holder, &ready, instant{&later})
 			l.later = append(l.later, later)
-			if !first.After(q.now) {
+			if ready > 0 {
 				due = append(due, holder)
+				count += ready
 			}
 			return err
 		}, knownParkedSQL, part, text(l.queue), c.request.Build)
@@ -210,12 +218,14 @@ func (c *claiming) unpark(ctx context.Context, q *session, l *line, place int) e
 	if err := q.flush(ctx); err != nil {
 		return err
 	}
+	unparked := len(c.rows)
 	for _, holder := range due {
 		q.queueScan(c.scan(), pickParkedSQL, text(holder), text(l.queue), c.request.Build, c.request.Limit-place)
 	}
 	if err := q.flush(ctx); err != nil {
 		return err
 	}
+	l.locked = len(c.rows)-unparked < count
 	slices.SortFunc(c.rows[place:], func(a, b storage.Execution) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), a.DueAt.Compare(b.DueAt), bytes.Compare(a.ID[:], b.ID[:]))
 	})
@@ -254,10 +264,18 @@ func (c *claiming) result() storage.Claimed {
 		if c.lines[i].paused {
 			continue
 		}
-		for _, due := range c.lines[i].later {
-			if wait := due.Sub(c.now); !due.IsZero() && (got.NextDue < 0 || wait < got.NextDue) {
+		soon := func(wait time.Duration) {
+			if got.NextDue < 0 || wait < got.NextDue {
 				got.NextDue = wait
 			}
+		}
+		for _, due := range c.lines[i].later {
+			if !due.IsZero() {
+				soon(due.Sub(c.now))
+			}
+		}
+		if c.lines[i].locked {
+			soon(storage.LockedFor)
 		}
 	}
 	return got

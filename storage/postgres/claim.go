@@ -81,9 +81,11 @@ WHERE l.id = ANY (ARRAY(SELECT id FROM picked))
 RETURNING ` + claimedColumns
 
 // nextDueSQL follows a claim, and tells an empty queue from a worker that is dead.
-// Rows that are due already have been claimed, by this or by another; only later
-// ones count. Index: the first such entry of each level in sequencer_live_claim,
-// and of each known name in sequencer_live_parked.
+// A row that is due still, after a claim that was not filled, is one that another
+// transaction holds: a claim, or an operator's write. Index: the two entries around now
+// of each level in sequencer_live_claim, and of each known name in
+// sequencer_live_parked. The one before now is looked for backwards: where there is
+// more to claim, it is at once met, and what was claimed lately, and is dead, is not.
 const nextDueSQL = `
 WITH paused AS MATERIALIZED (
 	SELECT kind, name FROM sequencer_pauses WHERE $5::bool AND kind IN ('queue', 'operation')
@@ -101,7 +103,9 @@ SELECT EXISTS (
 	SELECT FROM sequencer_workers
 	WHERE id = $2::uuid AND left_at IS NULL AND (lease_until IS NULL OR lease_until > coalesce($1::timestamptz, now()))
 ), (
-	SELECT (extract(epoch FROM least(min(r.due_at), min(p.due_at)) - coalesce($1::timestamptz, now())) * 1000000)::bigint
+	SELECT least(
+		(extract(epoch FROM least(min(r.due_at), min(p.due_at)) - coalesce($1::timestamptz, now())) * 1000000)::bigint,
+		CASE WHEN bool_or(h.held OR p.held) THEN $7::bigint END)
 	FROM unnest($3::text[]) AS queue CROSS JOIN generate_series(1, 4) AS priority
 	LEFT JOIN LATERAL (
 		SELECT l.due_at FROM sequencer_live l
@@ -110,13 +114,26 @@ SELECT EXISTS (
 		ORDER BY l.due_at
 		LIMIT 1) r ON true
 	LEFT JOIN LATERAL (
-		SELECT min(n.due_at) AS due_at FROM known CROSS JOIN LATERAL (
-			SELECT l.due_at FROM sequencer_live l
+		SELECT true AS held FROM sequencer_live l
+		WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND NOT l.parked
+			AND l.queue = queue.queue AND l.priority = priority.priority AND l.due_at <= coalesce($1::timestamptz, now())
+		ORDER BY l.due_at DESC
+		LIMIT 1) h ON true
+	LEFT JOIN LATERAL (
+		SELECT min(n.due_at) AS due_at, bool_or(n.held) AS held FROM known CROSS JOIN LATERAL (
+			(SELECT l.due_at, NULL::bool AS held FROM sequencer_live l
 			WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = known.name
 				AND l.queue = queue.queue AND l.priority = priority.priority AND l.due_at > coalesce($1::timestamptz, now())
 				AND coalesce(l.min_build, 0) <= $6::bigint
 			ORDER BY l.due_at
-			LIMIT 1) n) p ON true
+			LIMIT 1)
+			UNION ALL
+			(SELECT NULL, true FROM sequencer_live l
+			WHERE l.state = 'pending' AND l.due_at IS NOT NULL AND l.parked AND l.name = known.name
+				AND l.queue = queue.queue AND l.priority = priority.priority AND l.due_at <= coalesce($1::timestamptz, now())
+				AND coalesce(l.min_build, 0) <= $6::bigint
+			ORDER BY l.due_at DESC
+			LIMIT 1)) n) p ON true
 	WHERE NOT EXISTS (SELECT FROM paused p WHERE p.kind = 'queue' AND p.name = queue.queue)
 ), (SELECT array_agg(name ORDER BY name COLLATE "C") FROM paused WHERE kind = 'operation')`
 
@@ -169,7 +186,7 @@ func (c *claiming) queue(q *session, r storage.ClaimRequest) {
 		}
 		return from.Scan(&c.alive, &c.nextDue, &c.paused)
 	},
-		nextDueSQL, at(q.now), r.Worker.String(), r.Queues, r.Names, asks, r.Build)
+		nextDueSQL, at(q.now), r.Worker.String(), r.Queues, r.Names, asks, r.Build, storage.LockedFor.Microseconds())
 }
 
 // result is what was claimed, in the order of claims.
