@@ -128,6 +128,7 @@ type run struct {
 	shut   bool       // no further claims
 	asking int        // claims under way: in writes, and in attempts' own commits
 	unsure bool       // the answer to one of them was lost, and with it what was claimed
+	sight  sight      // what is known by now
 	// The one that waits until nothing else is in hand, or is attempted alone.
 	suspect *storage.Execution
 
@@ -143,18 +144,15 @@ type run struct {
 	deep      bool           // the last claim found all that it wanted
 	dry       bool           // it found less…
 	due       time.Time      // …and this is when to look again, zero = no idea
-	woken     int            // reasons to look again, counted
-	heardOf   int            // answers that said when to look again, counted
 	deadline  time.Time      // when a stopping pool loses patience
 	forced    bool           // attempts were cancelled with Shutdown
 	lost      error          // an attempt was told that the lease is over
 }
 
 type result struct {
-	verdict  Verdict
-	id       storage.ID
-	asked    int // its own commit was to claim so many, 0 = nothing…
-	reserved int // …for this many free slots besides its own
+	verdict Verdict
+	id      storage.ID
+	asked   reservation // of its own commit
 }
 
 func (r *run) loop(ctx context.Context) error {
@@ -227,31 +225,47 @@ func (r *run) claiming() bool {
 // is nothing.
 func (r *run) lookAgain() {
 	r.dry = false
-	r.woken++
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sight.woken++
 }
 
+// reservation is what a claim is made for.
+type reservation struct {
+	claim *storage.ClaimRequest // nil: there is nothing to claim for
+	slots int                   // free ones, besides what the caller is about to free
+	sight sight
+}
+
+// sight is how much was known when a claim was made: how many reasons there had been
+// to look again, and how many answers that said when to.
+type sight struct{ woken, heardOf int }
+
 // reserve takes the free slots, and own that the caller is about to free, but no more
-// than most, for a claim. A nil request means there is nothing to claim for.
-func (r *run) reserve(own, most int) (claim *storage.ClaimRequest, reserved int) {
+// than most, for a claim.
+func (r *run) reserve(own, most int) reservation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.shut || r.unsure || r.suspect != nil || r.free+own <= 0 || r.Closed != nil && r.Closed() {
-		return nil, 0
+		return reservation{}
 	}
 	limit := r.Quota.take(min(r.free+own, most))
 	if limit == 0 {
-		return nil, 0
+		return reservation{}
 	}
-	reserved = min(r.free, most)
-	r.free -= reserved
+	slots := min(r.free, most)
+	r.free -= slots
 	r.asking++
-	return &storage.ClaimRequest{Worker: r.Lease.Worker.ID, Queues: r.Queues, Names: r.Names, Build: r.Build, Limit: limit}, reserved
+	return reservation{
+		claim: &storage.ClaimRequest{Worker: r.Lease.Worker.ID, Queues: r.Queues, Names: r.Names, Build: r.Build, Limit: limit},
+		slots: slots, sight: r.sight,
+	}
 }
 
 // withdraw takes a claim back that was not made.
-func (r *run) withdraw(claim *storage.ClaimRequest, reserved int) {
-	r.Quota.giveBack(claim.Limit)
-	r.giveBack(reserved)
+func (r *run) withdraw(v reservation) {
+	r.Quota.giveBack(v.claim.Limit)
+	r.giveBack(v.slots)
 	r.heard(true)
 }
 
@@ -308,16 +322,13 @@ func (r *run) attempt(e *storage.Execution, h *Hand) {
 	defer cancel(nil)
 	r.Lease.watch(e.ID, cancel)
 	res := result{id: e.ID}
-	res.verdict = r.Attempt(ctx, cancel, e, h, func(keeps bool) (claim *storage.ClaimRequest) {
+	res.verdict = r.Attempt(ctx, cancel, e, h, func(keeps bool) *storage.ClaimRequest {
 		own := 1
 		if keeps {
 			own = 0
 		}
-		claim, res.reserved = r.reserve(own, r.Slots)
-		if claim != nil {
-			res.asked = claim.Limit
-		}
-		return claim
+		res.asked = r.reserve(own, r.Slots)
+		return res.asked.claim
 	})
 	r.Lease.unwatch(e.ID)
 	r.results <- res
@@ -368,10 +379,10 @@ func (r *run) take(res result) {
 	if v.Outcome.Hook != nil {
 		r.giveBack(-1)
 	}
-	r.giveBack(res.reserved)
-	if res.asked > 0 {
+	r.giveBack(res.asked.slots)
+	if res.asked.claim != nil {
 		r.heard(v.Finished != nil)
-		r.Quota.giveBack(res.asked)
+		r.Quota.giveBack(res.asked.claim.Limit)
 		if v.Finished != nil {
 			r.Quota.take(len(v.Finished.Claimed.Executions))
 		}
@@ -394,8 +405,7 @@ func (r *run) take(res result) {
 		v.After(became)
 	}
 	r.hook(&o, became != nil)
-	// When the attempt's own commit began is not known: it counts as one that crossed others.
-	r.learn(*v.Finished, res.asked > 0, sight{woken: r.woken, heardOf: r.heardOf - 1})
+	r.learn(*v.Finished, res.asked)
 }
 
 // awaitEnd frees the slot of an abandoned handler when that returns. It lives as

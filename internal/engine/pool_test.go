@@ -444,3 +444,49 @@ func TestARetryIsTakenInTimeWhenAClaimCrossesIt_Q1_28(t *testing.T) {
 		}
 	})
 }
+
+// The database ended one attempt's transaction for the sake of another, which had looked
+// for more work before the first was put back, and is answered after it was.
+func TestAPoolIsNotQuietWhenACommitLookedBeforeAnotherWasPutBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		row := func() storage.Execution {
+			return storage.Execution{ID: storage.NewID(), Name: "op", Kind: storage.Unlisted, Queue: "q", Priority: 2, OnLoss: storage.LossRetry}
+		}
+		slow, victim := row(), row()
+		if _, err := store.Enqueue(t.Context(), storage.EnqueueRequest{Executions: []storage.Execution{slow, victim}}); err != nil {
+			t.Fatal(err)
+		}
+		w := storage.Worker{ID: storage.NewID(), Lease: 30 * time.Second}
+		attempts := 0 // of the victim, one after the other
+		err := engine.Hold(t.Context(), store, w, quiet, errCancelled, func(ctx context.Context, l *engine.Lease) error {
+			p := &engine.Pool{
+				Store: store, Lease: l, Queues: []string{"q"}, Slots: 2, Writes: 2,
+				Poll: time.Minute, Grace: time.Second, Linger: time.Second, Shutdown: errShutdown,
+				Attempt: func(ctx context.Context, _ context.CancelCauseFunc, e *storage.Execution, _ *engine.Hand, next engine.Next) engine.Verdict {
+					o := storage.Outcome{ID: e.ID, Delivery: e.Delivery, State: storage.Completed}
+					if e.ID == victim.ID {
+						if attempts++; attempts == 1 {
+							time.Sleep(time.Millisecond) // sleep: inside a bubble, and the other has looked
+							next(false)                  // and the database undoes it
+							o.State, o.Excuse = storage.Pending, true
+						}
+						return engine.Verdict{Outcome: o}
+					}
+					done, err := store.Finish(ctx, storage.FinishRequest{Worker: w.ID, Outcomes: []storage.Outcome{o}, Claim: next(false)})
+					if err != nil {
+						t.Error(err)
+					}
+					time.Sleep(time.Second) // sleep: inside a bubble, the answer is under way
+					return engine.Verdict{Outcome: o, Finished: &done}
+				},
+				Over: func(_ context.Context, found engine.Found) (bool, error) { return found.Quiet(), nil },
+			}
+			return p.Run(ctx, storage.Claimed{})
+		})
+		if err != nil || attempts != 2 {
+			t.Errorf("%d attempts of what was put back, want 2; %v", attempts, err)
+		}
+	})
+}

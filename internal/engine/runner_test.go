@@ -118,8 +118,8 @@ func TestCallsShareTheSlotsAndAnIdlePoolAsksOnce(t *testing.T) {
 		}
 		close(g.open)
 		for range 2 {
-			if w := <-r.written; w.claim.Limit != 200 {
-				t.Errorf("a call claims %d, want its half of 400", w.claim.Limit)
+			if w := <-r.written; w.asks.claim.Limit != 200 {
+				t.Errorf("a call claims %d, want its half of 400", w.asks.claim.Limit)
 			}
 		}
 	})

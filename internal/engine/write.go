@@ -14,9 +14,7 @@ import (
 type write struct {
 	outcomes []storage.Outcome
 	after    []func(*storage.Outcome)
-	claim    *storage.ClaimRequest
-	reserved int // free slots it claims for
-	sight    sight
+	asks     reservation
 	answer   storage.Finished
 	err      error
 }
@@ -33,15 +31,15 @@ func (r *run) write(ctx context.Context) {
 // writeOne begins a call, if there is a reason to.
 func (r *run) writeOne(ctx context.Context) bool {
 	share := r.share()
-	claim, reserved := r.reserve(0, share)
-	if claim != nil && len(r.outcomes) == 0 && (r.dry || r.writing > 0 && !r.deep) {
-		r.withdraw(claim, reserved)
-		claim, reserved = nil, 0
+	asks := r.reserve(0, share)
+	if asks.claim != nil && len(r.outcomes) == 0 && (r.dry || r.writing > 0 && !r.deep) {
+		r.withdraw(asks)
+		asks = reservation{}
 	}
-	if len(r.outcomes) == 0 && claim == nil {
+	if len(r.outcomes) == 0 && asks.claim == nil {
 		return false
 	}
-	w := &write{claim: claim, reserved: reserved, sight: sight{woken: r.woken, heardOf: r.heardOf}}
+	w := &write{asks: asks}
 	n := min(len(r.outcomes), share)
 	w.outcomes, r.outcomes = r.outcomes[:n:n], r.outcomes[n:]
 	w.after, r.after = r.after[:n:n], r.after[n:]
@@ -85,13 +83,12 @@ func (r *run) settle(w *write) error {
 	for i := range w.outcomes {
 		r.hook(&w.outcomes[i], w.answer.Became(i, &w.outcomes[i]) != nil)
 	}
-	claimed := w.claim != nil
-	if claimed {
-		r.giveBack(w.reserved)
-		r.Quota.giveBack(w.claim.Limit - len(w.answer.Claimed.Executions))
+	if w.asks.claim != nil {
+		r.giveBack(w.asks.slots)
+		r.Quota.giveBack(w.asks.claim.Limit - len(w.answer.Claimed.Executions))
 		r.heard(true)
 	}
-	r.learn(w.answer, claimed, w.sight)
+	r.learn(w.answer, w.asks)
 	return nil
 }
 
@@ -111,7 +108,7 @@ func (w *write) told() {
 // slots for, and adopt finds what was.
 func (r *run) finish(ctx context.Context, w *write) (storage.Finished, error) {
 	told := time.Time{}
-	request := storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: w.claim}
+	request := storage.FinishRequest{Worker: r.Lease.Worker.ID, Outcomes: w.outcomes, Claim: w.asks.claim}
 	if r.Next != nil && len(w.outcomes) == 1 {
 		request.Next = r.Next(w.outcomes[0].ID)
 	}
@@ -175,27 +172,26 @@ func (r *run) confirm(ctx context.Context, outcomes []storage.Outcome, wrote *st
 	return nil
 }
 
-// sight is how much was known when a call was made.
-type sight struct{ woken, heardOf int }
-
-// learn takes in what a write found, that was begun at this sight. What ended may have
-// made something claimable, so a write that did not claim is a reason to look. Of two
-// calls that crossed, either may have looked before the other put back what is to be
-// attempted again: the earlier instant counts.
-func (r *run) learn(wrote storage.Finished, claimed bool, at sight) {
+// learn takes in what a write found. What ended may have made something claimable, so a
+// write that did not claim is a reason to look, also for a claim that was under way then:
+// it may have looked before. Of two calls that crossed, either may have looked before the
+// other put back what is to be attempted again: the earlier instant counts.
+func (r *run) learn(wrote storage.Finished, asked reservation) {
 	r.flows = append(r.flows, wrote.Flows...)
-	full := wrote.Claimed.NextDue == 0
+	claimed, full := asked.claim != nil, wrote.Claimed.NextDue == 0
 	switch {
 	case !claimed:
 		r.lookAgain()
-	case at.woken == r.woken:
+	case asked.sight.woken == r.sight.woken:
 		due := dueAt(wrote.Claimed.NextDue)
-		crossed := at.heardOf != r.heardOf && r.dry && !r.due.IsZero()
+		crossed := asked.sight.heardOf != r.sight.heardOf && r.dry && !r.due.IsZero()
 		if !crossed || !due.IsZero() && due.Before(r.due) {
 			r.due = due
 		}
 		r.dry = !full
-		r.heardOf++
+		r.mu.Lock()
+		r.sight.heardOf++
+		r.mu.Unlock()
 	}
 	r.deep = claimed && full
 	r.start(wrote.Claimed)
