@@ -259,10 +259,13 @@ func (s *Sequencer) inAdvance(ctx context.Context, name string, missing error) (
 	}
 }
 
+// approvalTag is on every approval, so that those few are found among whatever waits.
+const approvalTag = "sequencer:approval"
+
 // question is the row of an approval, without an id.
 func (s *Sequencer) question(name, by string) storage.Execution {
 	return storage.Execution{
-		Name: name, Kind: storage.KindApproval, Method: "approval", Actor: s.cfg.Actor, Queue: storage.ApprovalQueue,
+		Name: name, Kind: storage.KindApproval, Method: "approval", Actor: s.cfg.Actor, Queue: storage.ApprovalQueue, Tags: []string{approvalTag},
 		Priority: storage.PriorityDefault, OnLoss: storage.LossRetry, Policy: policy{Approver: by}.bytes(), State: storage.Pending,
 	}
 }
@@ -307,7 +310,7 @@ func (s *Sequencer) withdraw(ctx context.Context, open []storage.Execution, reas
 func (s *Sequencer) openQuestions(ctx context.Context, name string) ([]storage.Execution, error) {
 	const most = 10_000
 	rows, err := s.store.Executions(ctx, storage.Filter{
-		Name: name, Queue: storage.ApprovalQueue, Kinds: []storage.Kind{storage.KindApproval}, States: []storage.State{storage.Pending},
+		Name: name, Tag: approvalTag, Kinds: []storage.Kind{storage.KindApproval}, States: []storage.State{storage.Pending},
 		Oldest: true, Limit: most,
 	})
 	if err != nil && !noLedger(err) {

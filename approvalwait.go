@@ -40,7 +40,7 @@ func (w *patience) exhausted(ctx context.Context, s *Sequencer, flow storage.ID)
 	if w == nil {
 		return false, nil
 	}
-	held, err := s.heldByApprovals(ctx, flow)
+	held, looking, err := s.heldByApprovals(ctx, flow)
 	switch {
 	case err != nil:
 		return false, err
@@ -50,7 +50,7 @@ func (w *patience) exhausted(ctx context.Context, s *Sequencer, flow storage.ID)
 	case w.since.IsZero():
 		w.since = time.Now()
 	}
-	if time.Since(w.since) < w.most {
+	if looking || time.Since(w.since) < w.most {
 		return false, nil
 	}
 	w.held = held
@@ -73,35 +73,37 @@ func (w *patience) err() error {
 }
 
 // heldByApprovals are the approvals that a flow waits for, if it waits for nothing else.
-func (s *Sequencer) heldByApprovals(ctx context.Context, flow storage.ID) ([]Approval, error) {
+// looking: a worker is just about to see that there is no answer yet, and to put one of
+// them back.
+func (s *Sequencer) heldByApprovals(ctx context.Context, flow storage.ID) (held []Approval, looking bool, _ error) {
 	const most = 10_000
 	rows, err := s.store.Executions(ctx, storage.Filter{
 		FlowID: flow, States: []storage.State{storage.Pending, storage.Running}, Oldest: true, Limit: most,
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var held []Approval
 	for i := range rows {
 		e := &rows[i]
 		switch {
 		case e.State == storage.Pending && e.Waits > 0: // for others
 			continue
 		case !bytes.Contains(e.Policy, approverMark):
-			return nil, nil
+			return nil, false, nil
 		}
 		asked, err := s.look(ctx, e, s.present(e.Name))
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if asked.State != storage.Pending { // not asked yet, or answered and about to be looked at
-			return nil, nil
+			return nil, false, nil
 		}
 		a, err := s.approvalOf(ctx, &asked)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		held = append(held, a)
+		looking = looking || e.State == storage.Running
 	}
-	return held, nil
+	return held, looking, nil
 }
