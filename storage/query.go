@@ -28,6 +28,15 @@ type Filter struct {
 	Limit  int     // 0 = 100; at most 10,000
 }
 
+// Asks reports whether the states of a filter let it select executions that are not over
+// yet, and ones that are.
+func (f *Filter) Asks() (live, over bool) {
+	for _, s := range f.States {
+		live, over = live || !s.Over(), over || s.Over()
+	}
+	return live || len(f.States) == 0, over || len(f.States) == 0
+}
+
 // Cursor is a place in a listing.
 type Cursor struct {
 	At time.Time

@@ -142,6 +142,36 @@ func leadOf(f *storage.Filter) (lead, bool) {
 	}
 }
 
+// within bounds the walk over marks to the times of a filter, with what bounds returns.
+func (lead) within(f *storage.Filter) (condition string) {
+	if f.After != nil {
+		condition = `m.created_at <= ? AND `
+		if f.Oldest {
+			condition = `m.created_at >= ? AND `
+		}
+	}
+	if !f.Since.IsZero() {
+		condition += `m.created_at >= ? AND `
+	}
+	if !f.Until.IsZero() {
+		condition += `m.created_at < ? AND `
+	}
+	return condition
+}
+
+func (lead) bounds(f *storage.Filter) (args []any) {
+	if f.After != nil {
+		args = append(args, micro(f.After.At).UnixMicro())
+	}
+	if !f.Since.IsZero() {
+		args = append(args, at(f.Since))
+	}
+	if !f.Until.IsZero() {
+		args = append(args, at(f.Until))
+	}
+	return args
+}
+
 // stateLead is the same for history, where rows that did not complete are marked.
 func stateLead(f *storage.Filter) (lead, bool) {
 	if len(f.States) == 0 || slices.Contains(f.States, storage.Completed) {

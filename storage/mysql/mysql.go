@@ -46,6 +46,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,9 +138,13 @@ func (s *Store) enter(ctx context.Context) (_ context.Context, stop func(), _ er
 	return ctx, func() { release(); cancel(nil) }, nil
 }
 
-// maxTries bounds how often a transaction of the store's own is run because
-// another one stood in its way.
-const maxTries = 5
+// maxTries bounds how often a transaction of the store's own is run because another one
+// stood in its way. Those who met wait a random time, longer each time, up to retryPause
+// a try, or they would meet again.
+const (
+	maxTries   = 8
+	retryPause = 5 * time.Millisecond
+)
 
 // tx runs f in a transaction of the store's own and commits it. When another one was
 // in its way f runs again, from the start.
@@ -160,6 +165,7 @@ func (s *Store) guarded(ctx context.Context, what string, f func(context.Context
 				if err = f(ctx); try == maxTries || !again(err) {
 					break
 				}
+				rest(ctx, rand.N(time.Duration(try)*retryPause)) //nolint:gosec // nobody has to guess it
 			}
 		}
 		if err != nil && errors.Is(context.Cause(ctx), storage.ErrClosed) {
@@ -167,6 +173,16 @@ func (s *Store) guarded(ctx context.Context, what string, f func(context.Context
 		}
 	}
 	return explained(what, err)
+}
+
+// rest waits for d, or until ctx is done.
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // attempt is one try of tx. What begins the transaction travels with f's first

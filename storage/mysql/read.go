@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
@@ -45,23 +46,18 @@ func (s *Store) Newest(ctx context.Context, r storage.NewestRequest) ([]storage.
 	return newest, err
 }
 
-// executionsSQL joins a page of each part, in no order between them. %[1]s and %[2]s
-// are where the two are read from, %[3]s is the condition, %[4]s the order.
-//
-// Index: a mark where one leads there, else the primary key for ids and prefixes,
-// sequencer_history_name, or sequencer_history_created, newest first.
+// A listing joins pages of both parts, in no order between them. Index: a mark where one
+// leads there, which has the order of the listing, else the primary key for ids and
+// prefixes, sequencer_history_name, or sequencer_history_created. Many rows may have a
+// tag, of which few are live: the server chooses which of the two it walks over.
 const (
-	executionsSQL = `
-(SELECT ` + liveColumns + ` FROM %[1]s WHERE %[3]s ORDER BY l.created_at %[4]s, l.id %[4]s LIMIT ?)
-UNION ALL
-(SELECT ` + historyColumns + ` FROM %[2]s WHERE %[3]s ORDER BY l.created_at %[4]s, l.id %[4]s LIMIT ?)`
+	pageSQL     = `(SELECT %s FROM %s WHERE %s ORDER BY %s LIMIT ?)`
 	fromLive    = `sequencer_live l`
 	fromHistory = `sequencer_history l`
-	fromMarks   = `(SELECT value, execution_id FROM sequencer_marks WHERE mark = ? AND value IN (?)) m STRAIGHT_JOIN `
-	onMark      = ` ON l.id = m.execution_id`
-	ledLive     = fromMarks + fromLive + onMark
-	ledHistory  = fromMarks + fromHistory + onMark
-	ledByState  = ledHistory + ` AND l.state = m.value`
+	fromMarks   = `sequencer_marks m STRAIGHT_JOIN %s ON l.id = m.execution_id`
+	fromStates  = fromMarks + ` AND l.state = m.value`
+	fromTag     = `sequencer_marks m JOIN %s ON m.created_at = l.created_at AND m.execution_id = l.id`
+	ofMark      = `m.mark = ? AND m.value = ? AND `
 )
 
 // Executions implements [storage.Reader].
@@ -82,27 +78,67 @@ func (s *Store) Executions(ctx context.Context, f storage.Filter) ([]storage.Exe
 	return found[:min(len(found), limit)], err
 }
 
-// listing is the query for a filter, of which half the arguments are for each part.
+// pages is a listing that is being put together.
+type pages struct {
+	c     *conditionList
+	limit int
+	order string // of the way: ASC or DESC
+	texts []string
+	args  []any
+}
+
+func (p *pages) add(columns, from, where, order string, args ...any) {
+	p.texts = append(p.texts, fmt.Sprintf(pageSQL, columns, from, where+p.c.String(), strings.ReplaceAll(order, "%", p.order)))
+	p.args = slices.Concat(p.args, args, p.c.args, []any{p.limit})
+}
+
+// walk adds a page of a part in the order of its own index, or of none.
+func (p *pages) walk(columns, from string) { p.add(columns, from, "", `l.created_at %, l.id %`) }
+
+// follow adds a page for each value of a mark.
+func (p *pages) follow(columns, marks, from string, by lead, f *storage.Filter) {
+	where := ofMark + by.within(f)
+	for _, value := range by.values {
+		p.add(columns, fmt.Sprintf(marks, from), where, `m.created_at %, m.execution_id %`, slices.Concat([]any{text(by.mark), text(value)}, by.bounds(f))...)
+	}
+}
+
+// listing is the query for a filter. Only a part that can hold what it selects is read.
 func listing(f *storage.Filter) (query string, args []any, limit int, _ error) {
-	c, err := conditions(f)
+	by, led := leadOf(f)
+	rest := *f
+	if by.mark == markTag {
+		rest.Tag = ""
+	}
+	c, err := conditions(&rest)
 	if err != nil {
 		return "", nil, 0, err
 	}
-	limit = min(cmp.Or(f.Limit, defaultLimit), maxLimit)
-	live, history, order := fromLive, fromHistory, "DESC"
-	var liveArgs, historyArgs []any
-	if by, ok := leadOf(f); ok {
-		live, history = ledLive, ledHistory
-		liveArgs = []any{text(by.mark), by.values}
-		historyArgs = liveArgs
-	} else if by, ok := stateLead(f); ok && f.Name == "" {
-		history, historyArgs = ledByState, []any{text(by.mark), by.values}
-	}
+	p := pages{c: c, limit: min(cmp.Or(f.Limit, defaultLimit), maxLimit), order: "DESC"}
 	if f.Oldest {
-		order = "ASC"
+		p.order = "ASC"
 	}
-	args = slices.Concat(liveArgs, c.args, []any{limit}, historyArgs, c.args, []any{limit})
-	return fmt.Sprintf(executionsSQL, live, history, c.String(), order), args, limit, nil
+	live, over := f.Asks()
+	switch {
+	case !live:
+	case by.mark == markTag:
+		p.follow(liveColumns, fromTag, fromLive, by, f)
+	case led:
+		p.follow(liveColumns, fromMarks, fromLive, by, f)
+	default:
+		p.walk(liveColumns, fromLive)
+	}
+	state, troubled := stateLead(f)
+	switch {
+	case !over:
+	case led:
+		p.follow(historyColumns, fromMarks, fromHistory, by, f)
+	case troubled && f.Name == "":
+		p.follow(historyColumns, fromStates, fromHistory, state, f)
+	default:
+		p.walk(historyColumns, fromHistory)
+	}
+	return strings.Join(p.texts, "\nUNION ALL\n"), p.args, p.limit, nil
 }
 
 // readAttemptsSQL reads by the primary key.

@@ -175,17 +175,22 @@ func (r *flowRows) keysAreFree(ctx context.Context, now time.Time, rows []storag
 	if len(keys) == 0 {
 		return nil
 	}
-	var taken *storage.DuplicateError
+	holders := map[string]storage.ID{}
 	r.q.queue(expireKeysSQL, now, keys, idArray(nil))
 	err := r.q.each(ctx, func(row scanner) error {
 		var key string
 		var holder storage.ID
 		err := row.Scan(&key, idScan{&holder})
-		taken = &storage.DuplicateError{Name: byKey[key].Name, Key: key, HolderID: holder}
+		holders[key] = holder
 		return err
 	}, holdersSQL, keys)
-	if err == nil && taken != nil {
-		return taken
+	if err != nil {
+		return err
 	}
-	return err
+	for _, key := range keys { // the first of them is told of, on each store
+		if holder, held := holders[key]; held {
+			return &storage.DuplicateError{Name: byKey[key].Name, Key: key, HolderID: holder}
+		}
+	}
+	return nil
 }

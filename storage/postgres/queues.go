@@ -21,7 +21,7 @@ WITH clock AS MATERIALIZED (
 		count(*) FILTER (WHERE state = 'pending' AND parked AND due_at IS NOT NULL) AS parked,
 		count(*) FILTER (WHERE state = 'running') AS running,
 		min(due_at) FILTER (WHERE state = 'pending' AND NOT parked AND due_at <= (SELECT now FROM clock)) AS oldest
-	FROM sequencer_live WHERE NOT starts_with(queue, '@') GROUP BY queue
+	FROM ` + fromLive + ` WHERE NOT starts_with(queue, '@') GROUP BY queue
 ), paused AS (
 	SELECT name FROM sequencer_pauses WHERE kind = 'queue'
 )

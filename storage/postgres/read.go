@@ -73,29 +73,73 @@ const (
 	byBefore    = `(l.created_at, l.id) < (%s::timestamptz, %s::uuid)`
 )
 
-// executionsSQL joins a page of each part. %[1]s is the condition, %[2]s the order,
-// %[3]s the limit.
-const executionsSQL = `
-SELECT * FROM (
-	(SELECT ` + allColumns + ` FROM sequencer_live l WHERE %[1]s ORDER BY l.created_at %[2]s, l.id %[2]s LIMIT %[3]s::bigint)
-	UNION ALL
-	(SELECT ` + allColumns + ` FROM sequencer_history l WHERE %[1]s ORDER BY l.created_at %[2]s, l.id %[2]s LIMIT %[3]s::bigint)
-) l ORDER BY l.created_at %[2]s, l.id %[2]s LIMIT %[3]s::bigint`
+// What a page is read from.
+//
+// After a backlog the live table stays as large as it ever was, however few rows are left
+// in it. Where no index serves a question, it is then asked of the rows that the primary
+// key still has: that shrinks. The limit that the planner cannot see keeps it there.
+const (
+	fromLive = `(
+		SELECT * FROM sequencer_live WHERE NOT ` + thin + `
+		UNION ALL
+		SELECT * FROM sequencer_live WHERE ` + thin + ` AND id = ANY (ARRAY(SELECT id FROM sequencer_live ORDER BY id LIMIT (SELECT 10000000)))
+	) l`
+	fromIndexed = `sequencer_live l`
+	fromTagged  = `(SELECT * FROM sequencer_live WHERE id = ANY (ARRAY(
+		SELECT t.execution_id FROM sequencer_tags t JOIN sequencer_live x ON x.id = t.execution_id WHERE t.tag = %s::text))
+	) l`
+	fromHistory = `sequencer_history l`
+	thin        = `(SELECT relpages > 1000 AND relpages > reltuples FROM pg_class WHERE oid = 'sequencer_live'::regclass)`
+)
 
-// Executions implements [storage.Reader].
-func (s *Store) Executions(ctx context.Context, f storage.Filter) ([]storage.Execution, error) {
-	rows := []storage.Execution{}
-	c, err := conditions(&f)
+// pageSQL is a page of one part. %[1]s is what it is read from, %[2]s the condition,
+// %[3]s the order, %[4]s the limit.
+const pageSQL = `SELECT ` + allColumns + ` FROM %[1]s WHERE %[2]s ORDER BY l.created_at %[3]s, l.id %[3]s LIMIT %[4]s::bigint`
+
+// executionsSQL joins two of them.
+const executionsSQL = `SELECT * FROM ((%[1]s) UNION ALL (%[2]s)) l ORDER BY l.created_at %[3]s, l.id %[3]s LIMIT %[4]s::bigint`
+
+// listing is the query for a filter. Only a part that can hold what it selects is read.
+func listing(f *storage.Filter) (query string, args []any, _ error) {
+	c, err := conditions(f)
 	if err != nil {
-		return rows, explained("read executions", err)
+		return "", nil, err
 	}
 	order := "DESC"
 	if f.Oldest {
 		order = "ASC"
 	}
 	limit := c.arg(min(cmp.Or(f.Limit, defaultLimit), maxLimit))
-	sql := fmt.Sprintf(executionsSQL, c.String(), order, limit)
-	err = s.read(ctx, "read executions", sql, scanAll(&rows), c.args...)
+	page := func(from string) string { return fmt.Sprintf(pageSQL, from, c, order, limit) }
+	switch live, over := f.Asks(); {
+	case !over:
+		return page(liveOf(f, c)), c.args, nil
+	case !live:
+		return page(fromHistory), c.args, nil
+	}
+	return fmt.Sprintf(executionsSQL, page(liveOf(f, c)), page(fromHistory), order, limit), c.args, nil
+}
+
+// liveOf is what the live part of a listing is read from.
+func liveOf(f *storage.Filter, c *conditionList) string {
+	switch {
+	case f.Tag != "":
+		return fmt.Sprintf(fromTagged, c.arg(f.Tag))
+	case len(f.IDs) > 0 || f.IDPrefix != "" || f.UniqueKey != "" || !f.FlowID.IsZero() || !f.WorkerID.IsZero():
+		return fromIndexed
+	default:
+		return fromLive
+	}
+}
+
+// Executions implements [storage.Reader].
+func (s *Store) Executions(ctx context.Context, f storage.Filter) ([]storage.Execution, error) {
+	rows := []storage.Execution{}
+	query, args, err := listing(&f)
+	if err != nil {
+		return rows, explained("read executions", err)
+	}
+	err = s.read(ctx, "read executions", query, scanAll(&rows), args...)
 	return rows, err
 }
 

@@ -64,6 +64,9 @@ func (l *listing) run(ctx context.Context) error {
 // order names them.
 func (l *listing) few(ctx context.Context) (ids []storage.ID, some bool, _ error) {
 	f := l.filter
+	if id, err := storage.ParseID(f.IDPrefix); err == nil { // all of it
+		return []storage.ID{id}, true, nil
+	}
 	var names []string
 	var err error
 	switch {
@@ -72,8 +75,16 @@ func (l *listing) few(ctx context.Context) (ids []storage.ID, some bool, _ error
 	case !f.FlowID.IsZero():
 		names, err = l.s.client.SMembers(ctx, l.s.key("m:"+string(f.FlowID[:]))).Result()
 	case len(f.States) > 0 && !slices.ContainsFunc(f.States, storage.State.Over):
+		most := int64(listLimit)
+		if f.Tag != "" {
+			tagged, err := l.s.client.ZCard(ctx, l.s.key("t:"+f.Tag)).Result()
+			if err != nil {
+				return nil, false, err
+			}
+			most = min(most, tagged)
+		}
 		var some bool
-		if names, some, err = l.s.live(ctx, slices.Contains(f.States, storage.Pending)); !some {
+		if names, some, err = l.s.live(ctx, slices.Contains(f.States, storage.Pending), most); !some {
 			return nil, false, err
 		}
 	default:
@@ -86,8 +97,8 @@ func (l *listing) few(ctx context.Context) (ids []storage.ID, some bool, _ error
 }
 
 // live names all rows that run, and those that are pending where that is asked for.
-// It gives up when these are many: then a walk finds them soon.
-func (s *Store) live(ctx context.Context, pending bool) (names []string, some bool, err error) {
+// It gives up when these are more than most: then a walk finds them sooner.
+func (s *Store) live(ctx context.Context, pending bool, most int64) (names []string, some bool, err error) {
 	names, err = s.running(ctx)
 	if err != nil || !pending {
 		return names, true, err
@@ -97,18 +108,18 @@ func (s *Store) live(ctx context.Context, pending bool) (names []string, some bo
 		return nil, false, err
 	}
 	var keys []string
-	total := 0
+	total := int64(0)
 	for field, n := range counts {
 		queue, state, _ := strings.Cut(field, "\x00")
 		if storage.State(state) == storage.Pending {
-			many, _ := strconv.Atoi(n)
+			many, _ := strconv.ParseInt(n, 10, 64)
 			total += many
 			for priority := storage.PriorityHighest; priority <= storage.PriorityLowest; priority++ {
 				keys = append(keys, levelKey(queue, priority))
 			}
 		}
 	}
-	if total == 0 || total > listLimit {
+	if total == 0 || total > most {
 		return names, total == 0, nil
 	}
 	pipe := s.client.Pipeline()
@@ -179,6 +190,8 @@ func (l *listing) order(aAt time.Time, aID storage.ID, bAt time.Time, bID storag
 func (l *listing) sets(ctx context.Context) ([]string, error) {
 	f := l.filter
 	switch {
+	case f.Name != "" && !strings.Contains(f.Name, "*") && f.Tag != "":
+		return l.smaller(ctx, "n:"+f.Name, "t:"+f.Tag)
 	case f.Name != "" && !strings.Contains(f.Name, "*"):
 		return []string{"n:" + f.Name}, nil
 	case strings.HasPrefix(f.UniqueKey, storage.OrderedKey("")):
@@ -213,6 +226,17 @@ func (l *listing) sets(ctx context.Context) ([]string, error) {
 		}
 	}
 	return keys, err
+}
+
+// smaller is the one of two sorted sets that has fewer members.
+func (l *listing) smaller(ctx context.Context, a, b string) ([]string, error) {
+	pipe := l.s.client.Pipeline()
+	as, bs := pipe.ZCard(ctx, l.s.key(a)), pipe.ZCard(ctx, l.s.key(b))
+	_, err := pipe.Exec(ctx)
+	if as.Val() > bs.Val() {
+		a = b
+	}
+	return []string{a}, err
 }
 
 // merge walks through sorted sets in the order of the listing until the page is full.

@@ -230,7 +230,7 @@ func isPlain(e *storage.Execution, waits int) bool {
 		!e.AllowedToFail && e.Checksum == "" && len(e.Tags) == 0
 }
 
-const insertTag = `INSERT INTO sequencer_tags (tag, execution_id) VALUES (?, ?) ON CONFLICT DO NOTHING`
+const insertTag = `INSERT INTO sequencer_tags (tag, at, execution_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`
 
 func insertExecution(ctx context.Context, t *txn, now time.Time, e *storage.Execution, waits int) error {
 	if isPlain(e, waits) {
@@ -266,12 +266,12 @@ func insertExecution(ctx context.Context, t *txn, now time.Time, e *storage.Exec
 	if waits == 0 && e.Delay <= 0 {
 		t.arrivals.In(e.Queue)
 	}
-	return insertTags(ctx, t, e)
+	return insertTags(ctx, t, e, now)
 }
 
-func insertTags(ctx context.Context, t *txn, e *storage.Execution) error {
+func insertTags(ctx context.Context, t *txn, e *storage.Execution, created time.Time) error {
 	for _, tag := range e.Tags {
-		if _, err := t.exec(ctx, insertTag, tag, e.ID[:]); err != nil {
+		if _, err := t.exec(ctx, insertTag, tag, created.UnixMicro(), e.ID[:]); err != nil {
 			return err
 		}
 	}

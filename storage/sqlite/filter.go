@@ -12,6 +12,7 @@ import (
 // selection is the end of a SELECT, put together from constants; what a caller
 // gave is only ever an argument.
 type selection struct {
+	from       string
 	conditions []string
 	args       []any
 	order      string
@@ -24,7 +25,8 @@ func (s *selection) and(condition string, args ...any) {
 }
 
 // text is the whole statement; its last argument is the limit.
-func (s *selection) text(query string) string {
+func (s *selection) text(columns string) string {
+	query := `SELECT` + columns + ` FROM ` + s.from
 	if len(s.conditions) > 0 {
 		query += ` WHERE ` + strings.Join(s.conditions, ` AND `)
 	}
@@ -45,15 +47,30 @@ var stateIs = map[storage.State]string{
 	storage.RolledBack:  `state = 'rolled_back'`,
 }
 
-// conditions turns a filter into SQL, its parts combined with AND.
-func conditions(f storage.Filter) (*selection, error) {
-	s := &selection{order: ` ORDER BY created_at DESC, id DESC`, limit: page(f.Limit)}
-	after := `(created_at, id) < (?, ?)`
+// listing turns a filter into SQL, its parts combined with AND.
+func listing(f storage.Filter) (*selection, error) {
+	s := &selection{from: `sequencer_executions AS x`, limit: page(f.Limit)}
+	at, id := `created_at`, `id`
+	if byTag(&f) {
+		at, id = `at`, `execution_id`
+		s.from = `sequencer_tags CROSS JOIN sequencer_executions AS x ON id = execution_id`
+		s.and(`tag = ?`, f.Tag)
+	} else if f.Tag != "" {
+		s.and(`EXISTS (SELECT 1 FROM sequencer_tags WHERE tag = ? AND at = created_at AND execution_id = id)`, f.Tag)
+	}
+	s.order = ` ORDER BY ` + at + ` DESC, ` + id + ` DESC`
+	after := `(` + at + `, ` + id + `) < (?, ?)`
 	if f.Oldest {
-		s.order, after = ` ORDER BY created_at, id`, `(created_at, id) > (?, ?)`
+		s.order, after = ` ORDER BY `+at+`, `+id, `(`+at+`, `+id+`) > (?, ?)`
 	}
 	if f.After != nil {
 		s.and(after, f.After.At.UnixMicro(), f.After.ID[:])
+	}
+	if !f.Since.IsZero() {
+		s.and(at+` >= ?`, f.Since.UnixMicro())
+	}
+	if !f.Until.IsZero() {
+		s.and(at+` < ?`, f.Until.UnixMicro())
 	}
 	if len(f.IDs) > 0 {
 		s.and(`id IN (SELECT unhex(value) FROM json_each(?))`, idsOf(f.IDs))
@@ -92,7 +109,6 @@ func conditions(f storage.Filter) (*selection, error) {
 		{`method = ?`, f.Method},
 		{`error_group <> '' AND error_group = ?`, f.Group},
 		{`unique_key = ?`, f.UniqueKey},
-		{`id IN (SELECT execution_id FROM sequencer_tags WHERE tag = ?)`, f.Tag},
 	} {
 		if part.value != "" {
 			s.and(part.condition, part.value)
@@ -110,13 +126,15 @@ func conditions(f storage.Filter) (*selection, error) {
 			s.and(part.condition, part.value[:])
 		}
 	}
-	if !f.Since.IsZero() {
-		s.and(`created_at >= ?`, f.Since.UnixMicro())
-	}
-	if !f.Until.IsZero() {
-		s.and(`created_at < ?`, f.Until.UnixMicro())
-	}
 	return s, nil
+}
+
+// byTag reports a filter for which the rows of its tag are walked, in the order of the
+// listing: nothing else in it leads to fewer.
+func byTag(f *storage.Filter) bool {
+	led := len(f.IDs) > 0 || f.IDPrefix != "" || f.Group != "" || f.UniqueKey != "" || !f.FlowID.IsZero() || !f.Undoes.IsZero() || !f.WorkerID.IsZero()
+	troubled := len(f.States) > 0 && !slices.ContainsFunc(f.States, func(s storage.State) bool { return s != storage.Failed && s != storage.Interrupted })
+	return f.Tag != "" && !led && !troubled
 }
 
 // globOf makes a GLOB pattern in which * alone is special. GLOB tells case apart

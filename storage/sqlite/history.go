@@ -71,7 +71,7 @@ func record(ctx context.Context, t *txn, now time.Time, e *storage.Execution) (i
 	if err != nil || n == 0 {
 		return n, err
 	}
-	return n, insertTags(ctx, t, e)
+	return n, insertTags(ctx, t, e, created)
 }
 
 func orElse(t, otherwise time.Time) time.Time {
@@ -104,7 +104,7 @@ const mayGo = `x.kind NOT IN ('migration', 'approval')
 // their counts.
 const (
 	dropAttempts  = `DELETE FROM sequencer_attempts WHERE execution_id = ?`
-	dropTags      = `DELETE FROM sequencer_tags WHERE execution_id = ?1 AND tag IN (SELECT value FROM json_each((SELECT tags FROM sequencer_executions WHERE id = ?1 AND tags <> '')))`
+	dropTags      = `DELETE FROM sequencer_tags WHERE (tag, at, execution_id) IN (SELECT value, x.created_at, x.id FROM sequencer_executions AS x, json_each(x.tags) WHERE x.id = ? AND x.tags <> '')`
 	dropEdgesFrom = `DELETE FROM sequencer_edges WHERE from_id = ?`
 	dropEdgesTo   = `DELETE FROM sequencer_edges WHERE to_id = ?`
 	dropExecution = `DELETE FROM sequencer_executions WHERE id = ?`

@@ -35,11 +35,11 @@ func (s *Store) asks() (db *sql.DB, done func()) {
 // Executions lists what a filter selects, a page at a time.
 func (s *Store) Executions(ctx context.Context, f storage.Filter) ([]storage.Execution, error) {
 	list := []storage.Execution{}
-	where, err := conditions(f)
+	where, err := listing(f)
 	if err != nil {
 		return nil, err
 	}
-	err = s.read(ctx, collect(&list), where.text(`SELECT`+executionColumns+` FROM sequencer_executions AS x`), where.args...)
+	err = s.read(ctx, collect(&list), where.text(executionColumns), where.args...)
 	return list, s.fail("list executions", err)
 }
 
@@ -64,7 +64,7 @@ func (s *Store) Attempts(ctx context.Context, executions ...storage.ID) ([]stora
 
 // Flows lists flows, newest first.
 func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow, error) {
-	where := &selection{order: ` ORDER BY created_at DESC, id DESC`, limit: page(f.Limit)}
+	where := &selection{from: `sequencer_flows`, order: ` ORDER BY created_at DESC, id DESC`, limit: page(f.Limit)}
 	if len(f.IDs) > 0 {
 		where.and(`id IN (SELECT unhex(value) FROM json_each(?))`, idsOf(f.IDs))
 	}
@@ -81,7 +81,7 @@ func (s *Store) Flows(ctx context.Context, f storage.FlowFilter) ([]storage.Flow
 	err := s.read(ctx, func(rows *sql.Rows) error {
 		list = append(list, storage.Flow{})
 		return scanFlow(rows, &list[len(list)-1])
-	}, where.text(`SELECT`+flowColumns+` FROM sequencer_flows`), where.args...)
+	}, where.text(flowColumns), where.args...)
 	return list, s.fail("list flows", err)
 }
 

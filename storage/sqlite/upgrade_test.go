@@ -23,7 +23,7 @@ func TestSetupUpgradesALedgerOfSchema1(t *testing.T) { // S4.10
 		t.Fatal(err)
 	}
 	defer db.Close()
-	worker := storage.NewID()
+	worker, tagged := storage.NewID(), storage.NewID()
 	for _, step := range []struct {
 		text string
 		args []any
@@ -35,6 +35,13 @@ func TestSetupUpgradesALedgerOfSchema1(t *testing.T) { // S4.10
 				VALUES (?, 'work', 'ada', 'lab', '', 1, '', 0, '', '', 1, 1)`,
 			args: []any{worker[:]},
 		},
+		{
+			text: `INSERT INTO sequencer_executions (id, name, kind, method, actor, queue, priority, state, created_at, member, position,
+					delay_us, retry_for_us, unique_for_us, holds_key, on_loss, min_build, undoable, allowed_to_fail, checksum, tags)
+				VALUES (?, 'report', 'unlisted', 'async', 'ada', 'default', 2, 'completed', 7, '', 0, 0, 0, 0, 0, 'retry', 0, 0, 0, '', '["vip"]')`,
+			args: []any{tagged[:]},
+		},
+		{text: `INSERT INTO sequencer_tags (tag, execution_id) VALUES ('vip', ?)`, args: []any{tagged[:]}},
 	} {
 		if _, err := db.ExecContext(t.Context(), step.text, step.args...); err != nil {
 			t.Fatal(err)
@@ -54,6 +61,9 @@ func TestSetupUpgradesALedgerOfSchema1(t *testing.T) { // S4.10
 	workers, err := s.Workers(t.Context())
 	if err != nil || len(workers) != 1 || workers[0].ID != worker || len(workers[0].Names) != 0 {
 		t.Errorf("workers %+v, %v; want the one of before, without names", workers, err)
+	}
+	if found, err := s.Executions(t.Context(), storage.Filter{Tag: "vip"}); err != nil || len(found) != 1 || found[0].ID != tagged {
+		t.Errorf("%d executions have the tag of before, %v; want that one", len(found), err)
 	}
 	if err := s.Announce(t.Context(), storage.AnnounceRequest{Schedules: []storage.Schedule{{Name: "nightly"}}}); err != nil {
 		t.Errorf("Announce: %v", err)

@@ -17,3 +17,15 @@ UPDATE sequencer_flows SET root_id = id;
 -- Few rows: flows that are not nested are found by their id.
 CREATE INDEX sequencer_flows_parent ON sequencer_flows (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX sequencer_flows_root ON sequencer_flows (root_id) WHERE parent_id IS NOT NULL;
+
+-- With the time of creation, so that what has a tag is listed in order.
+ALTER TABLE sequencer_tags RENAME TO sequencer_tags_of_schema_2;
+CREATE TABLE sequencer_tags (
+    tag          TEXT    NOT NULL,
+    at           INTEGER NOT NULL, -- created_at of the execution
+    execution_id BLOB    NOT NULL,
+    PRIMARY KEY (tag, at, execution_id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO sequencer_tags (tag, at, execution_id)
+    SELECT t.tag, x.created_at, t.execution_id FROM sequencer_tags_of_schema_2 AS t JOIN sequencer_executions AS x ON x.id = t.execution_id;
+DROP TABLE sequencer_tags_of_schema_2;
