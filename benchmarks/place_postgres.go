@@ -72,8 +72,8 @@ var postgresPlaces = placeKind{
 			}
 			tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 			for _, table := range tables {
-				_, analyzed := conn.Exec(ctx, "ANALYZE "+pgx.Identifier{table}.Sanitize())
-				err = errors.Join(err, analyzed)
+				_, vacuumed := conn.Exec(ctx, "VACUUM (ANALYZE) "+pgx.Identifier{table}.Sanitize())
+				err = errors.Join(err, vacuumed)
 			}
 			return err
 		})

@@ -71,7 +71,7 @@ func operations(p *request) (page, error) {
 			el("label", el("span", text("Name")), el("input", attr{"name", "name"}, attr{"value", p.q.Get("name")}, attr{"autocomplete", "off"})),
 			el("button", text("Filter"))),
 		p.spans("/operations"),
-		el("p", class("quiet"), textf("Counts are of the last %s. Run times are of the newest %d executions that completed. Tasks of deploys are in Deploys.", h.name, sampledEach)),
+		el("p", class("quiet"), textf("Counts are of the last %s. Run times are of those that completed among the newest %d that are over. Tasks of deploys are in Deploys.", h.name, sampledEach)),
 		live("operations", table("Operations: what they did, and how long it took", "No operation is registered here, and none ran in this time.",
 			[]string{"Name", "#Completed", "#Failed", "#Errors", "#Retried", "#p50", "#p95", "#p99", "#Wait, mean", "Trend"}, rows),
 			el("p", class("pages"), pages)),
@@ -96,15 +96,20 @@ const quantilesAge = time.Minute
 func (p *request) quantiles(name string) ([3]time.Duration, error) {
 	known, _ := p.runTimes.LoadOrStore(name, &shared[[3]time.Duration]{})
 	return known.(*shared[[3]time.Duration]).get(p.ctx, quantilesAge, func(ctx context.Context) (q [3]time.Duration, _ error) {
-		rows, err := p.seq.Store().Executions(ctx, storage.Filter{Name: name, States: []storage.State{storage.Completed}, Limit: sampledEach})
+		rows, err := p.seq.Store().Executions(ctx, storage.Filter{Name: name, States: ends, Limit: sampledEach})
 		return quantilesOf(rows), err
 	})
 }
 
+// ends are the states of what is over. Asking for completed ones alone would walk over
+// all that there ever was of an operation that always fails.
+var ends = slices.DeleteFunc(slices.Clone(storage.States), func(s storage.State) bool { return !s.Over() })
+
+// quantilesOf are those of the rows that completed.
 func quantilesOf(rows []storage.Execution) (q [3]time.Duration) {
 	var runs []time.Duration
 	for i := range rows {
-		if e := &rows[i]; !e.StartedAt.IsZero() && !e.FinishedAt.IsZero() {
+		if e := &rows[i]; e.State == storage.Completed && !e.StartedAt.IsZero() && !e.FinishedAt.IsZero() {
 			runs = append(runs, e.FinishedAt.Sub(e.StartedAt))
 		}
 	}
@@ -140,8 +145,13 @@ func operation(p *request) (page, error) {
 			return page{}, storage.ErrNotFound
 		}
 	}
-	done := slices.DeleteFunc(slices.Clone(rows), func(e storage.Execution) bool { return e.State != storage.Completed })
-	q := quantilesOf(done)
+	q := quantilesOf(rows)
+	done := 0
+	for i := range rows {
+		if rows[i].State == storage.Completed {
+			done++
+		}
+	}
 	paused := pauseOf(now.pauses, storage.PauseOperation, name)
 	var builds list
 	for i := range now.workers {
@@ -164,7 +174,7 @@ func operation(p *request) (page, error) {
 			"Median", took(q[0]), "95th percentile", took(q[1]), "99th percentile", took(q[2]),
 			"Mean", took(s.sum.MeanRan()), "Wait, mean", took(s.sum.MeanWaited()), "Errors", errorRate(&s.sum),
 			"Registered here", registered),
-			el("p", class("quiet"), textf("Percentiles are of the %s that completed among the newest %d.", plural(len(done), "execution"), len(rows))))),
+			el("p", class("quiet"), textf("Percentiles are of the %s that completed among the newest %d.", plural(done, "execution"), len(rows))))),
 		live("workers", card("Versions", listOr(builds, "No worker that lives now knows it by name."))),
 		live("latest", card("Latest executions", p.executionTable(rows[:min(len(rows), 20)], "It never ran."))),
 	}}, nil
