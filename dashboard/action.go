@@ -168,6 +168,8 @@ func (s *server) act(w http.ResponseWriter, r *http.Request) {
 		look, said = "bad", capital(err.Error())
 	}
 	s.pulses.forget(ctx)
+	s.lists.forget()
+	s.causes.forget()
 	say(w, s.url("/"), look, said)
 	http.Redirect(w, r, s.back(r.PostForm.Get("back")), http.StatusSeeOther)
 }

@@ -17,6 +17,8 @@ type server struct {
 	assets map[string]asset
 	pulses shared[pulse]
 	charts [len(ranges)]shared[*history]
+	lists  readings[found]
+	causes readings[[]sequencer.FailureGroup]
 	lives  lives
 
 	runTimes sync.Map // by name of an operation: *shared[[3]time.Duration]

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -138,10 +139,11 @@ func executions(p *request) (page, error) {
 		return got, nil
 	}
 	f.After = cursorOf(p.q.Get("after"))
-	rows, further, err := p.lookBack(f)
+	read, err := p.lists.get(p, func(ctx context.Context) (found, error) { return p.lookBack(ctx, f) })
 	if err != nil {
 		return got, err
 	}
+	rows, further := read.rows, read.further
 	var pages list
 	if f.After != nil {
 		pages = append(pages, el("a", p.to("/executions", w.query()...), text("Newest")))

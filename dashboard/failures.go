@@ -1,6 +1,11 @@
 package dashboard
 
-import "github.com/gosequencer/sequencer/storage"
+import (
+	"context"
+
+	"github.com/gosequencer/sequencer"
+	"github.com/gosequencer/sequencer/storage"
+)
 
 // looked is how many failed executions causes are taken of: the newest.
 const looked = 1000
@@ -14,7 +19,7 @@ func failures(p *request) (page, error) {
 	w.state = string(storage.Failed)
 	sel := w.selection()
 	sel.Limit = looked
-	groups, err := p.by.FailureGroups(p.ctx, sel)
+	groups, err := p.causes.get(p, func(ctx context.Context) ([]sequencer.FailureGroup, error) { return p.seq.FailureGroups(ctx, sel) })
 	if err != nil {
 		return page{}, err
 	}

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -26,17 +27,23 @@ func unindexed(f *storage.Filter) bool {
 	return f.Queue != "" && f.Name == "" || strings.Contains(f.Name, "*")
 }
 
-// lookBack reads a page. further is from where a next look goes on, nil if nothing is
-// left, or if the page is full.
-func (p *request) lookBack(f storage.Filter) (rows []storage.Execution, further *storage.Cursor, err error) {
-	store := p.by.Store()
+// found is a page of executions. further is from where a next look goes on, nil if
+// nothing is left, or if the page is full.
+type found struct {
+	rows    []storage.Execution
+	further *storage.Cursor
+}
+
+// lookBack reads a page.
+func (s *server) lookBack(ctx context.Context, f storage.Filter) (page found, _ error) {
+	store := s.seq.Store()
 	if !unindexed(&f) {
-		rows, err = store.Executions(p.ctx, f)
-		return rows, nil, err
+		rows, err := store.Executions(ctx, f)
+		return found{rows: rows}, err
 	}
-	oldest, err := store.Executions(p.ctx, storage.Filter{Oldest: true, Limit: 1})
+	oldest, err := store.Executions(ctx, storage.Filter{Oldest: true, Limit: 1})
 	if err != nil || len(oldest) == 0 {
-		return nil, nil, err
+		return page, err
 	}
 	first := oldest[0].CreatedAt
 	if f.Since.After(first) {
@@ -55,17 +62,18 @@ func (p *request) lookBack(f storage.Filter) (rows []storage.Execution, further 
 		if last {
 			f.Since = first
 		}
-		f.Limit = most - len(rows)
-		found, err := store.Executions(p.ctx, f)
+		f.Limit = most - len(page.rows)
+		rows, err := store.Executions(ctx, f)
 		if err != nil {
-			return nil, nil, err
+			return found{}, err
 		}
-		rows = append(rows, found...)
+		page.rows = append(page.rows, rows...)
 		switch {
-		case len(rows) >= most, last:
-			return rows, nil, nil
+		case len(page.rows) >= most, last:
+			return page, nil
 		case time.Since(began) > patience:
-			return rows, &storage.Cursor{At: f.Since}, nil
+			page.further = &storage.Cursor{At: f.Since}
+			return page, nil
 		}
 		end, f.After = f.Since, nil
 	}

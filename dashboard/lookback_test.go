@@ -48,10 +48,11 @@ func TestLookingBackFindsWhatIsThere(t *testing.T) {
 		f.Limit = 7
 		var got []storage.ID
 		for {
-			page, further, err := p.lookBack(f)
+			read, err := p.lookBack(t.Context(), f)
 			if err != nil {
 				t.Fatal(err)
 			}
+			page, further := read.rows, read.further
 			for i := range page {
 				got = append(got, page[i].ID)
 			}

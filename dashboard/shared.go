@@ -58,3 +58,40 @@ func (s *shared[T]) forget(ctx context.Context) {
 		leave()
 	}
 }
+
+// readings are the answers to what was asked lately, by the page that asked.
+type readings[T any] struct {
+	mu  sync.Mutex // guards all
+	all map[string]*shared[T]
+}
+
+// mostReadings are kept; then it begins anew.
+const mostReadings = 100
+
+// get is the answer for a page as shared gives it. Where a stream asks, all who have the
+// page open share that already, and it is to be new.
+func (r *readings[T]) get(p *request, read func(ctx context.Context) (T, error)) (T, error) {
+	if p.ctx.Value(captureKey{}) != nil {
+		return read(p.ctx)
+	}
+	return r.of(p.r.URL.Path+"?"+p.q.Encode()).get(p.ctx, p.o.Refresh, read)
+}
+
+func (r *readings[T]) of(asked string) *shared[T] {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all == nil || len(r.all) >= mostReadings && r.all[asked] == nil {
+		r.all = map[string]*shared[T]{}
+	}
+	if r.all[asked] == nil {
+		r.all[asked] = &shared[T]{}
+	}
+	return r.all[asked]
+}
+
+// forget has all read anew.
+func (r *readings[T]) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = nil
+}

@@ -3,6 +3,9 @@ package dashboard
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -63,5 +66,43 @@ func TestAnErrorIsNotKept(t *testing.T) {
 	}
 	if got, err := s.get(t.Context(), time.Hour, func(context.Context) (int, error) { return 7, nil }); got != 7 || err != nil {
 		t.Errorf("got %d, %v", got, err)
+	}
+}
+
+func TestAListIsReadOnceForAllWhoAskForItUntilSomethingIsDone(t *testing.T) {
+	t.Parallel()
+	var r readings[int]
+	reads := 0
+	ask := func(ctx context.Context, url string) {
+		t.Helper()
+		q := httptest.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		p := &request{server: &server{o: Options{Refresh: time.Hour}}, ctx: ctx, r: q, q: q.URL.Query()}
+		if _, err := r.get(p, func(context.Context) (int, error) { reads++; return 0, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		do   func()
+		want int
+	}{
+		{"two ask for the same", func() {
+			ask(t.Context(), "/executions?state=failed&name=a")
+			ask(t.Context(), "/executions?name=a&state=failed")
+		}, 1},
+		{"another filter", func() { ask(t.Context(), "/executions?state=failed") }, 2},
+		{"another page", func() { ask(t.Context(), "/failures?state=failed") }, 3},
+		{"a stream, which all who have the page open share", func() { ask(context.WithValue(t.Context(), captureKey{}, &capture{}), "/executions?state=failed") }, 4},
+		{"something was done", func() { r.forget(); ask(t.Context(), "/executions?state=failed") }, 5},
+	} {
+		if c.do(); reads != c.want {
+			t.Errorf("%s: read %d times, want %d", c.name, reads, c.want)
+		}
+	}
+	for i := range 3 * mostReadings {
+		ask(t.Context(), fmt.Sprintf("/executions?name=%d", i))
+	}
+	if len(r.all) > mostReadings {
+		t.Errorf("%d answers are kept, want at most %d", len(r.all), mostReadings)
 	}
 }
