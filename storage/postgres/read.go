@@ -77,19 +77,20 @@ const (
 //
 // After a backlog the live table stays as large as it ever was, however few rows are left
 // in it. Where no index serves a question, it is then asked of the rows that the primary
-// key still has: that shrinks. The limit that the planner cannot see keeps it there.
+// key still has: that shrinks. The limits that the planner cannot see keep it there.
 const (
 	fromLive = `(
-		SELECT * FROM sequencer_live WHERE NOT ` + thin + `
+		SELECT * FROM sequencer_live WHERE NOT ` + few + `
 		UNION ALL
-		SELECT * FROM sequencer_live WHERE ` + thin + ` AND id = ANY (ARRAY(SELECT id FROM sequencer_live ORDER BY id LIMIT (SELECT 10000000)))
+		SELECT * FROM sequencer_live WHERE ` + few + ` AND id = ANY (ARRAY(SELECT id FROM sequencer_live ORDER BY id LIMIT (SELECT 100000)))
 	) l`
+	few = `((SELECT relpages > 1000 AND relpages > reltuples FROM pg_class WHERE oid = 'sequencer_live'::regclass)
+			AND (SELECT count(*) < 100000 FROM (SELECT FROM sequencer_live ORDER BY id LIMIT (SELECT 100000)) l))`
 	fromIndexed = `sequencer_live l`
 	fromTagged  = `(SELECT * FROM sequencer_live WHERE id = ANY (ARRAY(
 		SELECT t.execution_id FROM sequencer_tags t JOIN sequencer_live x ON x.id = t.execution_id WHERE t.tag = %s::text))
 	) l`
 	fromHistory = `sequencer_history l`
-	thin        = `(SELECT relpages > 1000 AND relpages > reltuples FROM pg_class WHERE oid = 'sequencer_live'::regclass)`
 )
 
 // pageSQL is a page of one part. %[1]s is what it is read from, %[2]s the condition,
