@@ -235,7 +235,7 @@ func (r *flowRows) Cancel(ctx context.Context, _ time.Time, members []settle.Can
 		return nil, err
 	}
 	r.end(endings, func(id storage.ID) settle.Nested { return ends[id] })
-	return endings, nil
+	return settle.InOrder(endings, members), nil
 }
 
 // CancelPending implements [settle.Rows].

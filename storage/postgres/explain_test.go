@@ -153,7 +153,7 @@ func TestHotStatementsReadNoTableInFull(t *testing.T) {
 			return q.each(ctx, func(scanner) error { return nil }, newestSQL, "")
 		}},
 		{"renew", false, func(ctx context.Context, q *session) error {
-			q.queue(progressSQL, w.String(), idArray([]storage.ID{outcomes[0].ID}), []int32{1}, []int64{1}, []int64{1})
+			q.queue(progressSQL, w.String(), idArray([]storage.ID{outcomes[0].ID}), []int32{1}, []int64{1}, []int64{1}, nil)
 			return q.each(ctx, func(scanner) error { return nil }, askedSQL, w.String())
 		}},
 		{"rescue", false, func(ctx context.Context, q *session) error {

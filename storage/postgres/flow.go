@@ -218,14 +218,15 @@ WITH c AS (
 	SELECT ` + cancelled + `, nullif(c_reason, '') FROM gone
 	RETURNING *
 )
-SELECT ` + endingColumns + ` FROM kept ORDER BY position, id`
+SELECT ` + endingColumns + ` FROM kept`
 
 // Cancel implements [settle.Rows].
 func (r *flowRows) Cancel(ctx context.Context, now time.Time, members []settle.Cancellation) ([]settle.Ending, error) {
-	return r.ended(ctx, cancelSQL, now,
+	endings, err := r.ended(ctx, cancelSQL, now,
 		idColumn(members, func(c *settle.Cancellation) storage.ID { return c.ID }),
 		column(members, func(c *settle.Cancellation) string { return clean(c.Reason) }),
 		column(members, func(c *settle.Cancellation) bool { return c.ForNow }))
+	return settle.InOrder(endings, members), err
 }
 
 // cancelPendingSQL does the same for a flow. Index: sequencer_live_flow.

@@ -44,34 +44,32 @@ UPDATE sequencer_workers SET
 		coalesce($2::timestamptz, now()) + coalesce(nullif($3::bigint, 0), lease_us) * interval '1 microsecond' END
 WHERE id = $1::uuid AND left_at IS NULL AND (lease_until IS NULL OR lease_until > coalesce($2::timestamptz, now()))`
 
-// progressSQL writes how far attempts are. Index: primary key, with the fence. No
-// indexed column changes, so rows are updated in place.
+// progressSQL writes how far attempts are, of a worker that was just renewed. Index:
+// primary key, with the fence. No indexed column changes, so rows are updated in place.
 const progressSQL = `
 UPDATE sequencer_live l SET done = p.done, total = p.total
 FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::bigint[]) AS p (id, delivery, done, total)
-WHERE l.id = p.id AND l.state = 'running' AND l.worker_id = $1::uuid AND l.delivery = p.delivery`
+WHERE l.id = p.id AND l.state = 'running' AND l.worker_id = $1::uuid AND l.delivery = p.delivery AND EXISTS (
+	SELECT FROM sequencer_workers
+	WHERE id = $1::uuid AND left_at IS NULL AND (lease_until IS NULL OR lease_until > coalesce($6::timestamptz, now())))`
 
 // askedSQL finds what a worker should stop. Index: sequencer_live_worker.
 const askedSQL = `SELECT id FROM sequencer_live WHERE worker_id = $1::uuid AND state = 'running' AND cancel_asked ORDER BY id`
 
-// Renew implements [storage.Leases].
+// Renew implements [storage.Leases]. It is one trip: a process that is stopped in the
+// middle of it would keep its worker locked, and nobody could take over.
 func (s *Store) Renew(ctx context.Context, r storage.RenewRequest) (storage.Renewed, error) {
 	var renewed storage.Renewed
-	err := s.tx(ctx, "renew", r.Now, func(ctx context.Context, q *session) error {
-		renewed = storage.Renewed{}
-		n, err := q.exec(ctx, renewSQL, r.Worker.String(), at(q.now), r.Lease.Microseconds())
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return leaseLost(r.Worker)
-		}
+	var alive int64
+	err := s.alone(ctx, "renew", r.Now, func(_ context.Context, q *session) error {
+		renewed, alive = storage.Renewed{}, 0
+		q.queued = append(q.queued, statement{sql: renewSQL, affected: &alive, args: []any{r.Worker.String(), at(q.now), r.Lease.Microseconds()}})
 		if p := r.Progress; len(p) > 0 {
 			q.queue(progressSQL, r.Worker.String(),
 				idColumn(p, func(p *storage.Progress) storage.ID { return p.ID }),
 				column(p, func(p *storage.Progress) int32 { return int32(p.Delivery) }),
 				column(p, func(p *storage.Progress) int64 { return p.Done }),
-				column(p, func(p *storage.Progress) int64 { return p.Total }))
+				column(p, func(p *storage.Progress) int64 { return p.Total }), at(q.now))
 		}
 		q.queueScan(func(row scanner) error {
 			var id storage.ID
@@ -81,6 +79,9 @@ func (s *Store) Renew(ctx context.Context, r storage.RenewRequest) (storage.Rene
 		}, askedSQL, r.Worker.String())
 		return nil
 	})
+	if err == nil && alive == 0 {
+		err = explained("renew", leaseLost(r.Worker))
+	}
 	if err != nil {
 		return storage.Renewed{}, err
 	}

@@ -2,6 +2,7 @@ package settle
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/gosequencer/sequencer/storage"
@@ -72,7 +73,8 @@ type Rows interface {
 	Release(ctx context.Context, now time.Time, from []storage.ID, needs bool) error
 	// Leaving returns the edges that leave from and lead to pending rows.
 	Leaving(ctx context.Context, from []storage.ID) ([]Behind, error)
-	// Cancel makes the pending ones among the members cancelled and returns them.
+	// Cancel makes the pending ones among the members cancelled and returns them, in the
+	// order of members: the first is told of as what stopped a flow.
 	Cancel(ctx context.Context, now time.Time, members []Cancellation) ([]Ending, error)
 	// CancelPending does the same for all pending forward members of a flow but those
 	// that stand for a nested one.
@@ -140,4 +142,14 @@ type Step struct {
 // step down a long chain.
 type Surveyor interface {
 	Blocked(ctx context.Context, flow storage.ID) ([]Behind, error)
+}
+
+// InOrder puts what a database has cancelled in the order in which it was asked to.
+func InOrder(cancelled []Ending, members []Cancellation) []Ending {
+	place := make(map[storage.ID]int, len(members))
+	for i := range members {
+		place[members[i].ID] = i
+	}
+	slices.SortFunc(cancelled, func(a, b Ending) int { return place[a.ID] - place[b.ID] })
+	return cancelled
 }
