@@ -76,7 +76,7 @@ func TestBatchesTakeAboutAsLongAsTheyShould(t *testing.T) {
 			if ids[0] > 10_000 {
 				each *= 5
 			}
-			time.Sleep(time.Duration(len(ids)) * each) // in a bubble
+			time.Sleep(time.Duration(len(ids)) * each) // sleep: in a bubble
 			return rows.apply(ctx, ids)
 		}
 		if err := b.Run(t.Context()); err != nil {
@@ -105,7 +105,7 @@ func TestBoundsOfABatchHold(t *testing.T) {
 			b := rows.backfill()
 			b.First, b.Min, b.Max = c.first, c.least, c.most
 			b.Apply = func(context.Context, []int64) error {
-				time.Sleep(time.Duration(c.each) * time.Second)
+				time.Sleep(time.Duration(c.each) * time.Second) // sleep: in a bubble
 				return nil
 			}
 			if err := b.Run(t.Context()); err != nil {

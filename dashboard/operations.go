@@ -97,7 +97,8 @@ func (p *request) quantiles(name string) ([3]time.Duration, error) {
 	known, _ := p.runTimes.LoadOrStore(name, &shared[[3]time.Duration]{})
 	return known.(*shared[[3]time.Duration]).get(p.ctx, quantilesAge, func(ctx context.Context) (q [3]time.Duration, _ error) {
 		rows, err := p.seq.Store().Executions(ctx, storage.Filter{Name: name, States: ends, Limit: sampledEach})
-		return quantilesOf(rows), err
+		q, _ = quantilesOf(rows)
+		return q, err
 	})
 }
 
@@ -105,8 +106,8 @@ func (p *request) quantiles(name string) ([3]time.Duration, error) {
 // all that there ever was of an operation that always fails.
 var ends = slices.DeleteFunc(slices.Clone(storage.States), func(s storage.State) bool { return !s.Over() })
 
-// quantilesOf are those of the rows that completed.
-func quantilesOf(rows []storage.Execution) (q [3]time.Duration) {
+// quantilesOf are those of the rows that completed, and of how many that is.
+func quantilesOf(rows []storage.Execution) (q [3]time.Duration, of int) {
 	var runs []time.Duration
 	for i := range rows {
 		if e := &rows[i]; e.State == storage.Completed && !e.StartedAt.IsZero() && !e.FinishedAt.IsZero() {
@@ -114,13 +115,13 @@ func quantilesOf(rows []storage.Execution) (q [3]time.Duration) {
 		}
 	}
 	if len(runs) == 0 {
-		return q
+		return q, 0
 	}
 	slices.Sort(runs)
 	for i, part := range []float64{.5, .95, .99} {
 		q[i] = runs[min(int(part*float64(len(runs))), len(runs)-1)]
 	}
-	return q
+	return q, len(runs)
 }
 
 // operation is what there is of one name.
@@ -145,13 +146,7 @@ func operation(p *request) (page, error) {
 			return page{}, storage.ErrNotFound
 		}
 	}
-	q := quantilesOf(rows)
-	done := 0
-	for i := range rows {
-		if rows[i].State == storage.Completed {
-			done++
-		}
-	}
+	q, done := quantilesOf(rows)
 	paused := pauseOf(now.pauses, storage.PauseOperation, name)
 	var builds list
 	for i := range now.workers {

@@ -19,7 +19,7 @@ func TestHoweverManyAskTheLedgerIsReadOnce(t *testing.T) {
 		reads := 0
 		read := func(context.Context) (int, error) {
 			reads++
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond) // sleep: in a bubble; what reading takes
 			return reads, nil
 		}
 		ask := func() {
@@ -34,17 +34,17 @@ func TestHoweverManyAskTheLedgerIsReadOnce(t *testing.T) {
 			all.Wait()
 		}
 		ask()
-		time.Sleep(90 * time.Millisecond)
+		time.Sleep(90 * time.Millisecond) // sleep: in a bubble; younger than asked for
 		ask()
 		if reads != 1 {
 			t.Errorf("read %d times, want once", reads)
 		}
-		time.Sleep(100 * time.Millisecond) // older than asked for, and younger than 20 times what reading took
+		time.Sleep(100 * time.Millisecond) // sleep: in a bubble; older than asked for, and younger than 20 times what reading took
 		ask()
 		if reads != 1 {
 			t.Errorf("a slow answer was read again after 19 times as long, %d times", reads)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // sleep: in a bubble; older than both
 		ask()
 		if reads != 2 {
 			t.Errorf("read %d times, want twice", reads)
